@@ -1,0 +1,77 @@
+"The documentation: public names are documented, the site's configuration is sound, every page renders."
+import ast
+import shutil
+import subprocess
+import sys
+
+import pytest
+import yaml
+from conftest import LIBRARY, NBS, PAGES, ROOT
+
+MODULES = [ROOT / 'cxr_ssl' / (nb.stem.split('_', 1)[1].replace('.', '/') + '.py') for nb in LIBRARY]
+
+
+def public(tree):
+    "Public functions, methods and classes of a module, as (name, node)."
+    for node in tree.body:
+        if isinstance(node, (ast.FunctionDef, ast.ClassDef)) and not node.name.startswith('_'):
+            yield node.name, node
+            for sub in getattr(node, 'body', []) if isinstance(node, ast.ClassDef) else []:
+                if isinstance(sub, ast.FunctionDef) and not sub.name.startswith('_'): yield f'{node.name}.{sub.name}', sub
+
+
+@pytest.mark.parametrize('module', MODULES, ids=lambda p: p.stem)
+def test_public_names_have_docstrings(module):
+    bare = [name for name, node in public(ast.parse(module.read_text())) if not ast.get_docstring(node)]
+    assert not bare
+
+
+@pytest.mark.parametrize('module', MODULES, ids=lambda p: p.stem)
+def test_parameters_have_docments(module):
+    source = module.read_text()
+    lines, bare = source.splitlines(), []
+    for name, node in public(ast.parse(source)):
+        inits = [f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == '__init__'] if isinstance(node, ast.ClassDef) else [node]
+        for f in inits:
+            args = [a for a in f.args.posonlyargs + f.args.args + f.args.kwonlyargs if a.arg not in ('self', 'cls')]
+            args = [a for a in args if '# ' not in lines[a.lineno - 1] and not (a is args[0] and a.lineno == f.lineno and a.annotation is not None)]
+            bare += [f'{name}({a.arg})' for a in args]
+    assert not bare
+
+
+def test_quarto_configuration_parses_and_is_one_file():
+    config = yaml.safe_load((ROOT / '_quarto.yml').read_text())
+    assert config['project']['type'] == 'website' and config['metadata-files'] == ['nbdev.yml', 'sidebar.yml']
+    assert (NBS / '_quarto.yml').resolve() == (ROOT / '_quarto.yml').resolve()
+    assert (NBS / config['format']['html']['css']).is_file()
+
+
+def test_sidebar_names_every_page_once():
+    def targets(items):
+        for item in items: yield from targets(item['contents']) if isinstance(item, dict) else [item]
+    listed = list(targets(yaml.safe_load((NBS / 'sidebar.yml').read_text())['website']['sidebar']['contents']))
+    assert sorted(listed) == sorted(p.relative_to(NBS).as_posix() for p in PAGES)
+
+
+def test_readme_is_the_index_page():
+    "README.md holds the prose and the commands of nbs/index.ipynb."
+    import json
+    readme = (ROOT / 'README.md').read_text()
+    for c in json.loads((NBS / 'index.ipynb').read_text())['cells']:
+        if c['cell_type'] == 'markdown' and '{{<' not in ''.join(c['source']):
+            for line in c['source']:
+                if line.strip(): assert line.strip() in readme, 'make README.md again from the index page'
+
+
+@pytest.mark.slow
+def test_pages_render_to_html(tmp_path):
+    "nbdev's own processing, then nbconvert; the site itself is rendered by Quarto from the same processed pages."
+    copy = tmp_path / 'project'
+    shutil.copytree(ROOT, copy, symlinks=True, ignore=shutil.ignore_patterns('.git', 'sample', 'runs', '_proc', '_docs', '*.egg-info', 'venv', '.venv', 'build'))
+    subprocess.run([sys.executable, '-c', 'from nbdev.serve import proc_nbs; proc_nbs(n_workers=0)'], cwd=copy, check=True)
+    made = [copy / '_proc' / p.relative_to(NBS) for p in PAGES]
+    assert all(p.is_file() for p in made)
+    subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'html', '--output-dir', str(tmp_path / 'html'), *map(str, made)], check=True, capture_output=True)
+    for p in PAGES:
+        html = (tmp_path / 'html' / f'{p.stem}.html').read_text()
+        assert '<h1' in html and 'Traceback' not in html

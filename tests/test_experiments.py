@@ -1,0 +1,84 @@
+"Every experiment runs under papermill, leaves a complete Record with finite metrics, and gives the same numbers twice."
+import json
+import os
+import subprocess
+import sys
+
+import numpy as np
+import pandas as pd
+import papermill as pm
+import pytest
+import yaml
+from conftest import EXPERIMENTS, NBS
+
+SMOKE = {'00_quickstart': dict(epochs=1, size=32)}  # the quickstart's defaults are a real run of minutes
+FILES = ['params.json', 'environment.json', 'data.json', 'history.csv', 'predictions.parquet', 'metrics.json', 'report.html']
+
+
+def known(page): return pm.inspect_notebook(str(page))
+
+
+@pytest.mark.parametrize('settings', sorted((NBS / 'experiments' / 'params').glob('*.yaml')), ids=lambda p: p.stem)
+def test_settings_hold_known_parameters(settings):
+    "papermill only warns about an unknown key."
+    names = {name for page in EXPERIMENTS for name in known(page)}
+    unknown = set(yaml.safe_load(settings.read_text())) - names
+    assert not unknown
+
+
+@pytest.fixture(scope='session', params=[pytest.param(p, id=p.stem, marks=pytest.mark.xdist_group(p.stem)) for p in EXPERIMENTS])
+def twice(request, tmp_path_factory):
+    "The run folders of two runs of one experiment, with plain papermill and with cxr_run."
+    page, folder = request.param, tmp_path_factory.mktemp(request.param.stem)
+    params = SMOKE.get(page.stem, {})
+    env = dict(os.environ)
+    pm.execute_notebook(str(page), str(folder / 'plain.ipynb'), dict(params, out=str(folder / 'a')), progress_bar=False, cwd=str(folder))
+    out = subprocess.run([sys.executable, '-m', 'cxr_ssl.run', page.stem, *[f'{k}={v}' for k, v in params.items()], 'out=b'],
+                         cwd=folder, env=env, capture_output=True, text=True)
+    assert out.returncode == 0, out.stdout + out.stderr
+    return page, folder / 'a', folder / 'b'
+
+
+@pytest.mark.slow
+def test_record_is_complete(twice):
+    from cxr_ssl.record import DISCLAIMER, Record
+    page, a, b = twice
+    rec = Record.open(b)
+    assert rec.complete and rec.edited() == []
+    assert [f for f in FILES if not (b / f).is_file()] == []
+    assert rec.environment['disclaimer'] == DISCLAIMER and DISCLAIMER in (b / 'report.html').read_text()
+    assert set(rec.params) == set(known(page)), 'params.json holds exactly the parameters of the tagged cell'
+    assert (b / 'executed.ipynb').is_file()
+    for png in (b / 'figures').glob('*.png'):
+        assert list(png.parent.glob(f'{png.stem}.csv')) + list(png.parent.glob(f'{png.stem}.json')), f'{png.name} has no data beside it'
+
+
+@pytest.mark.slow
+def test_metrics_are_finite_or_say_why(twice):
+    rows = json.loads((twice[1] / 'metrics.json').read_text())['rows']
+    assert rows
+    for r in rows:
+        if r['value'] is None: assert r['reason']
+        else: assert np.isfinite(r['value']) and r['n'] > 0
+    measured = [r for r in rows if r['value'] is not None]
+    assert all(r['low'] <= r['value'] <= r['high'] for r in measured if r['low'] is not None)
+    assert {'majority', 'thumbnail'} <= {r['arm'] for r in rows}, 'the trivial baselines stand in every table'
+
+
+@pytest.mark.slow
+def test_same_command_same_numbers(twice):
+    _, a, b = twice
+    assert json.loads((a / 'metrics.json').read_text()) == json.loads((b / 'metrics.json').read_text())
+    pd.testing.assert_frame_equal(pd.read_parquet(a / 'predictions.parquet'), pd.read_parquet(b / 'predictions.parquet'), check_exact=True)
+    ha, hb = (pd.read_csv(x / 'history.csv') for x in (a, b))
+    timed = [c for c in ha if 'second' in c or 'wait' in c or 'rate' in c]
+    pd.testing.assert_frame_equal(ha.drop(columns=timed), hb.drop(columns=timed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_encoder_loads_in_plain_timm(twice):
+    import timm
+    from safetensors.torch import load_file
+    info = json.loads((twice[1] / 'encoder.json').read_text())
+    model = timm.create_model(info['timm_name'], in_chans=1, num_classes=0)
+    model.load_state_dict(load_file(twice[1] / 'encoder.safetensors'), strict=True)
