@@ -4,12 +4,12 @@
 
 # %% auto #0
 __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 'ParameterError', 'RecordError', 'DiskError',
-           'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json', 'hash_bytes', 'hash_json',
+           'unknown', 'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json', 'hash_bytes', 'hash_json',
            'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device', 'Status', 'progress', 'package_dir',
            'repo_root']
 
-# %% ../nbs/00_core.ipynb #55a92850
-import errno, hashlib, json, math, os, random, sys, time
+# %% ../nbs/00_core.ipynb #2d124aa3
+import difflib, errno, hashlib, json, math, os, random, sys, time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -35,6 +35,16 @@ class DeviceError(CxrError): "A device was asked for by name and is not there."
 class ParameterError(CxrError): "A parameter is unknown, of the wrong type or out of range."
 class RecordError(CxrError): "A run folder is damaged, incomplete or belongs to another run."
 class DiskError(CxrError): "The disk is full, read-only or forbidden."
+
+# %% ../nbs/00_core.ipynb #e8491b34
+def unknown(
+    what:str, # what was named: "parameter", "source", ...
+    name:str, # the name that is not known
+    known # the names that are
+)->ParameterError: # to be raised
+    "The error for a name that is not among `known`, with the nearest one that is."
+    near,known = difflib.get_close_matches(str(name), list(known), n=1),", ".join(known)
+    return ParameterError(f"{what} {name!r} is not known", f"did you mean {near[0]!r}?" if near else f"use one of: {known}")
 
 # %% ../nbs/00_core.ipynb #871a7948
 _DISK = {errno.ENOSPC:"the disk is full", errno.EDQUOT:"the disk quota is used up", errno.EFBIG:"the file is larger than allowed",

@@ -35,8 +35,8 @@ def parameters(
     mine = lambda k: not k.startswith("_") and k not in ("In","Out") # IPython keeps its own variables there too
     return {k:list(v) if isinstance(v, tuple) else v for k,v in scope.items() if mine(k) and _is_plain(v)}
 
-# %% ../nbs/01_record.ipynb #8575cf99
-FREE_PARAMETERS = ("time_budget",) # may differ when a run goes on
+# %% ../nbs/01_record.ipynb #e3142456
+FREE_PARAMETERS = ("time_budget","out") # may differ when a run goes on
 
 def param_differences(
     old:dict, # parameters of the run in the folder

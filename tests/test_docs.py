@@ -54,13 +54,8 @@ def test_sidebar_names_every_page_once():
 
 
 def test_readme_is_the_index_page():
-    "README.md holds the prose and the commands of nbs/index.ipynb."
-    import json
-    readme = (ROOT / 'README.md').read_text()
-    for c in json.loads((NBS / 'index.ipynb').read_text())['cells']:
-        if c['cell_type'] == 'markdown' and '{{<' not in ''.join(c['source']):
-            for line in c['source']:
-                if line.strip(): assert line.strip() in readme, 'make README.md again from the index page'
+    out = subprocess.run([sys.executable, ROOT / '.ci' / 'readme', '--check'], capture_output=True, text=True)
+    assert out.returncode == 0, out.stderr
 
 
 @pytest.mark.slow
