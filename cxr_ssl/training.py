@@ -71,7 +71,7 @@ class AdamW(Optimizer):
             self._update([p for p in ps if p.ndim > 1],  h, h["wd"])
             self._update([p for p in ps if p.ndim <= 1], h, 0.)
 
-# %% ../nbs/03_training.ipynb #bc274f57
+# %% ../nbs/03_training.ipynb #093bc54e
 @patch
 @torch.no_grad()
 def _update(self:AdamW, ps, h, wd):
@@ -79,11 +79,12 @@ def _update(self:AdamW, ps, h, wd):
     if not ps: return
     for p in ps:
         s = self.state[p]
-        if "avg" not in s: s.update(avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=torch.zeros((), device=p.device))
+        if "avg" in s: continue
+        s.update(avg=torch.zeros_like(p), sqr_avg=torch.zeros_like(p), step=torch.zeros((), device=p.device))
     col = lambda k: [self.state[p][k] for p in ps]
-    adamw(ps, [p.grad for p in ps], col("avg"), col("sqr_avg"), [], col("step"), fused=True,
-          lr=float(h["lr"]), beta1=float(h["mom"]), beta2=float(h["sqr_mom"]), eps=float(h["eps"]), weight_decay=float(wd),
-          amsgrad=False, maximize=False)
+    lr,b1,b2,eps = (float(h[k]) for k in ("lr","mom","sqr_mom","eps"))
+    adamw(ps, [p.grad for p in ps], col("avg"), col("sqr_avg"), [], col("step"), fused=True, amsgrad=False,
+          maximize=False, lr=lr, beta1=b1, beta2=b2, eps=eps, weight_decay=float(wd))
 
 # %% ../nbs/03_training.ipynb #46101ac3
 class History(FitCallback):
@@ -132,7 +133,7 @@ def load_state(self:History,
     "Put the rows back."
     self.rows = d["rows"]
 
-# %% ../nbs/03_training.ipynb #870ce052
+# %% ../nbs/03_training.ipynb #cb377b07
 def bar_text(
     desc:str, # what is trained
     epoch:int, # the epoch that is running, from 1
@@ -146,7 +147,8 @@ def bar_text(
     "The line that `Bar` shows."
     full,m = round(10*min(share, 1)),int(left)
     clock = f"{m//3600}:{m//60%60:02d}:{m%60:02d}" if m >= 3600 else f"{m//60:02d}:{m%60:02d}"
-    return f"{desc}  epoch {epoch}/{epochs}  {'#'*full:-<10}  loss {loss:.3g}  {rate:.0f} img/s  wait {wait:.0%}  {clock} left"
+    return (f"{desc}  epoch {epoch}/{epochs}  {'#'*full:-<10}  loss {loss:.3g}  {rate:.0f} img/s"
+            f"  wait {wait:.0%}  {clock} left")
 
 # %% ../nbs/03_training.ipynb #96c41d88
 class Bar(FitCallback):
@@ -186,9 +188,9 @@ def after_fit(self:Bar):
     self.status.close(f"{self.desc}  epoch {self.epoch+1}/{self.n_epoch}  loss {self.smooth_loss:.3g}  "
                       f"{self.rate:.0f} img/s  wait {self.wait:.0%}  took {time.monotonic()-self.began:.0f} s")
 
-# %% ../nbs/03_training.ipynb #b9653ac3
+# %% ../nbs/03_training.ipynb #f2665813
 class NaNGuard(FitCallback):
-    "Stops with a `CxrError` before the optimizer's step when the loss is NaN or infinite, and after an epoch when a weight is."
+    "Stops before the optimizer's step when the loss is NaN or infinite, and after an epoch when a weight is."
     run_valid = False
     def after_loss(self):
         if torch.isfinite(self.loss).all(): return
@@ -198,8 +200,9 @@ class NaNGuard(FitCallback):
 
     def after_train(self):
         bad = [n for n,p in self.model.named_parameters() if not torch.isfinite(p).all()]
-        if bad: raise CxrError(f"after epoch {self.epoch+1}, {len(bad)} parameters are NaN or infinite, {bad[0]!r} first",
-                               "lower the learning rate")
+        if not bad: return
+        raise CxrError(f"after epoch {self.epoch+1}, {len(bad)} parameters are NaN or infinite, {bad[0]!r} first",
+                       "lower the learning rate")
 
 # %% ../nbs/03_training.ipynb #8b9e37ce
 class SetEpoch(FitCallback):
@@ -222,7 +225,7 @@ class Seed(FitCallback):
         for dl in self.dls.loaders:
             if hasattr(dl, "rng"): dl.rng = random.Random(self.number)
 
-# %% ../nbs/03_training.ipynb #b3d6f3d6
+# %% ../nbs/03_training.ipynb #b621787f
 class KeepBest(FitCallback):
     "Keeps the weights of the epoch with the best `metric` of the history and restores them after the fit."
     order = 85 # when the row is complete
@@ -234,18 +237,21 @@ class KeepBest(FitCallback):
 
     def after_epoch(self):
         row = self.learn.history.rows[-1]
-        if self.metric not in row: raise CxrError(f"the history has no column {self.metric!r}", f"it has {', '.join(row)}")
+        if self.metric not in row:
+            raise CxrError(f"the history has no column {self.metric!r}", f"it has {', '.join(row)}")
         value = float(row[self.metric])
         if math.isnan(value) or (self.found and self.sign*value <= self.sign*self.found[0]): return
-        self.found,self.kept = (value, self.epoch),{k:v.detach().clone() for k,v in self.model.state_dict().items()}
+        self.found = value,self.epoch
+        self.kept = {k:v.detach().clone() for k,v in self.model.state_dict().items()}
 
-# %% ../nbs/03_training.ipynb #606250f6
+# %% ../nbs/03_training.ipynb #4d941a55
 @patch
 def after_fit(self:KeepBest):
     "Put the best epoch's weights back."
     if self.kept is not None: self.model.load_state_dict(self.kept)
     elif self.learn.history.rows:
-        raise CxrError(f"{self.metric!r} was undefined in every epoch", "look at the valid part: has it both classes?")
+        raise CxrError(f"{self.metric!r} was undefined in every epoch",
+                       "look at the valid part: has it pictures of every class?")
 
 @patch
 def state(self:KeepBest)->dict: # goes into checkpoints
@@ -259,7 +265,7 @@ def load_state(self:KeepBest,
     "Put them back."
     self.found,self.kept = d["found"] and tuple(d["found"]),d["kept"]
 
-# %% ../nbs/03_training.ipynb #df810a3a
+# %% ../nbs/03_training.ipynb #10cf87db
 def _pack(o, tensors, at="state"):
     "`o` as JSON values, its tensors moved to the dict `tensors` under the path they had."
     if isinstance(o, np.generic): o = o.item()
@@ -270,13 +276,13 @@ def _pack(o, tensors, at="state"):
     if isinstance(o, (list,tuple)): return [_pack(v, tensors, f"{at}.{i}") for i,v in enumerate(o)]
     if isinstance(o, dict): return {"dict": {_key(k, at):_pack(v, tensors, f"{at}.{k}") for k,v in o.items()}}
     if o is None or isinstance(o, (bool,int,float,str)): return o
-    raise TypeError(f"{at} is a {type(o).__name__}: a state holds tensors, numbers, strings, None, dicts and lists")
+    raise TypeError(f"{at} is a {type(o).__name__}: a state holds tensors, numbers, strings, None, dicts, lists")
 
 def _key(k, at):
     if not isinstance(k, str): raise TypeError(f"{at} has the key {k!r}: keys must be strings")
     return k
 
-# %% ../nbs/03_training.ipynb #82c4fcc5
+# %% ../nbs/03_training.ipynb #4f4d7342
 def _unpack(o, tensors):
     "The inverse of `_pack`."
     if isinstance(o, list): return [_unpack(v, tensors) for v in o]
@@ -287,7 +293,8 @@ def _unpack(o, tensors):
 def _digest(body, tensors):
     "SHA-256 of the JSON text `body` and of `tensors`: names, types, shapes, bytes."
     raw = lambda t: t.reshape(-1).view(torch.uint8).numpy()
-    return hash_bytes(body, *[x for k,t in sorted(tensors.items()) for x in (f"{k} {t.dtype} {tuple(t.shape)}", raw(t))])
+    head = lambda k,t: f"{k} {t.dtype} {tuple(t.shape)}"
+    return hash_bytes(body, *[x for k,t in sorted(tensors.items()) for x in (head(k, t), raw(t))])
 
 # %% ../nbs/03_training.ipynb #8c6214c0
 def save_state(
@@ -329,13 +336,14 @@ def _set_opt_state(opt, d):
     for p,s in zip([p for ps in opt.param_lists for p in ps], d["params"]):
         opt.state[p] = {k:v.to(p.device) if isinstance(v, torch.Tensor) else v for k,v in s.items()}
 
-# %% ../nbs/03_training.ipynb #7befee9d
+# %% ../nbs/03_training.ipynb #fca3f6e1
 def _rng_state(dls):
     "The state of every random generator that training draws from."
     name,keys,*rest = np.random.get_state()
     cuda = torch.cuda.get_rng_state_all() if torch.cuda.is_available() and torch.cuda.is_initialized() else []
     loaders = [dl.rng.getstate() if hasattr(dl, "rng") else None for dl in dls.loaders]
-    return dict(python=random.getstate(), numpy=[name, keys.tolist(), *rest], torch=torch.get_rng_state(), cuda=cuda, loaders=loaders)
+    return dict(python=random.getstate(), numpy=[name, keys.tolist(), *rest], torch=torch.get_rng_state(),
+                cuda=cuda, loaders=loaders)
 
 def _set_rng_state(dls, d):
     "Put back what `_rng_state` took."
@@ -347,16 +355,16 @@ def _set_rng_state(dls, d):
     for dl,s in zip(dls.loaders, d["loaders"]):
         if s is not None: dl.rng.setstate(python(s))
 
-# %% ../nbs/03_training.ipynb #d78695bb
+# %% ../nbs/03_training.ipynb #20d10038
 def _signature(learn, about):
     "What tells one run from another, as flat JSON values."
     dl,opt = learn.dls.train,getattr(learn.opt, "opt", learn.opt)
     hyper = lambda k: [float(h[k]) if k in h else None for h in learn.opt.hypers]
-    sig = dict(epochs=learn.n_epoch, batches=len(dl), batch_size=getattr(dl, "bs", None), optimizer=type(opt).__name__,
-               lr=hyper("lr"), wd=hyper("wd"), **about)
+    sig = dict(epochs=learn.n_epoch, batches=len(dl), batch_size=getattr(dl, "bs", None),
+               optimizer=type(opt).__name__, lr=hyper("lr"), wd=hyper("wd"), **about)
     for cb in learn.cbs:
-        if isinstance(cb, ParamScheduler):
-            sig |= {f"schedule of {k}":[np.asarray(f(x)).tolist() for x in (0.,.1,.3,.6,1.)] for k,f in cb.scheds.items()}
+        if not isinstance(cb, ParamScheduler): continue
+        for k,f in cb.scheds.items(): sig[f"schedule of {k}"] = [np.asarray(f(x)).tolist() for x in (0.,.1,.3,.6,1.)]
     return sig | {f"shape of {k}":list(v.shape) for k,v in learn.model.state_dict().items()}
 
 def _difference(theirs, ours):
@@ -365,9 +373,9 @@ def _difference(theirs, ours):
     words = [f"{k} is {theirs.get(k, 'absent')} there and {ours.get(k, 'absent')} here" for k in keys[:3]]
     return "; ".join(words + ([f"and {len(keys)-3} more"] if len(keys) > 3 else []))
 
-# %% ../nbs/03_training.ipynb #9e6d1fe4
+# %% ../nbs/03_training.ipynb #d40f2f04
 class Checkpoint(FitCallback):
-    "Saves the whole state of training at the start of epochs; a fit called again goes on from the newest good file."
+    "Saves the state of training at the start of epochs; a fit called again goes on from the newest good file."
     order = -20 # before all others, save for `Seed`
     def __init__(self,
         folder, # where the files are kept
@@ -376,8 +384,8 @@ class Checkpoint(FitCallback):
         every:float=30., # seconds between two saves; 0 saves at each epoch
         about:dict=None # anything else that tells this run from another: JSON values
     ):
-        self.folder,self.prefix,self.keep,self.every,self.about = Path(folder),prefix,max(keep, 2),every,dict(about or {})
-        self.good,self.loaded,self.done = [],None,None # files known to be whole; a state to restore; epochs done
+        self.folder,self.prefix,self.keep,self.every = Path(folder),prefix,max(keep, 2),every
+        self.about,self.good,self.loaded,self.done = dict(about or {}),[],None,None
 
     def before_fit(self):
         self.signature = json.loads(json.dumps(_signature(self.learn, self.about)))
@@ -387,9 +395,11 @@ class Checkpoint(FitCallback):
         self.loaded = self._find()
         if self.loaded: self.learn.first_epoch = self.loaded["epoch"]
 
-# %% ../nbs/03_training.ipynb #b970273b
+# %% ../nbs/03_training.ipynb #5e1aad25
 @patch
-def _files(self:Checkpoint): return sorted(self.folder.glob(f"{self.prefix}_{'[0-9]'*5}.safetensors"), reverse=True)
+def _files(self:Checkpoint):
+    "This run's checkpoints, the newest first."
+    return sorted(self.folder.glob(f"{self.prefix}_{'[0-9]'*5}.safetensors"), reverse=True)
 
 @patch
 def _find(self:Checkpoint):
@@ -401,10 +411,12 @@ def _find(self:Checkpoint):
             warnings.warn(f"{e.what}; trying the checkpoint before it")
             continue
         if diff := _difference(state["signature"], self.signature):
-            raise RecordError(f"{path} belongs to another run: {diff}", "choose another out= (or arm=), or delete the old checkpoints")
+            raise RecordError(f"{path} belongs to another run: {diff}",
+                              "choose another out= (or arm=), or delete the old checkpoints")
         self.good = files[i:]
         return state
-    if files: raise RecordError(f"all checkpoints {self.prefix}_* in {self.folder} are damaged", "delete them to begin again")
+    if files:
+        raise RecordError(f"all checkpoints {self.prefix}_* in {self.folder} are damaged", "delete them to begin again")
 
 # %% ../nbs/03_training.ipynb #bfebd70b
 @patch

@@ -5,21 +5,22 @@
 # %% auto #0
 __all__ = ['Bank']
 
-# %% ../../nbs/16_data.bank.ipynb #65c6c4ba
+# %% ../../nbs/16_data.bank.ipynb #a2db31b1
 import math, os, shutil
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from ..core import DataError, DiskError, ParameterError, atomic_path, disk_errors, hash_file, progress, read_json, write_json
+from ..core import DataError, DiskError, ParameterError, atomic_path, disk_errors, hash_file
+from ..core import progress, read_json, write_json
 from .images import decode, pixel_hash, shrink
 from .manifest import Manifest
 
 try: import fcntl
 except ImportError: fcntl = None # Windows has no such locks
 
-# %% ../../nbs/16_data.bank.ipynb #4153dd1a
+# %% ../../nbs/16_data.bank.ipynb #0806ef5f
 _INDEX = np.dtype([("id","<u8"), ("offset","<i8"), ("height","<i4"), ("width","<i4")])
 
 class Bank:
@@ -35,21 +36,24 @@ class Bank:
         self._pixels = self._manifest = None
 
     def __len__(self): return len(self.ids)
-    def __repr__(self): return f"Bank of {len(self)} images, shorter side at most {self.info['side']}, {self.info['bytes']/1e6:.1f} MB"
     def __getstate__(self): return self.__dict__ | dict(_pixels=None, _manifest=None)
+    def __repr__(self):
+        return f"Bank of {len(self)} images, shorter side at most {self.info['side']}, {self.info['bytes']/1e6:.1f} MB"
 
-# %% ../../nbs/16_data.bank.ipynb #6a3827af
+# %% ../../nbs/16_data.bank.ipynb #21cdcb61
 @patch
 def rows(self:Bank,
     ids # image ids (n,), uint64
 )->np.ndarray: # positions in the index (n,)
     "Where images stand in the index. Raises `DataError` naming an id that is not in the bank."
-    ids = np.atleast_1d(ids).astype(np.uint64)
+    ids = np.atleast_1d(ids)
+    if ids.dtype.kind not in "iu": raise DataError(f"ids of type {ids.dtype}", "give them as uint64 or int64; floats lose digits")
+    ids = ids.astype(np.uint64)
     at = self._order[np.searchsorted(self.ids, ids, sorter=self._order).clip(max=len(self)-1)]
     wrong = ids[self.ids[at] != ids]
-    if len(wrong): raise DataError(f"image {wrong[0]:016x} is not in the bank {self.path} ({len(wrong)} of {len(ids)} asked for are not)",
-                                   "ask for ids of the manifest this bank was built from")
-    return at
+    if not len(wrong): return at
+    raise DataError(f"image {wrong[0]:016x} is not in the bank {self.path} ({len(wrong)} of {len(ids)} asked for are not)",
+                    "ask for ids of the manifest this bank was built from")
 
 @patch
 def shapes(self:Bank,
@@ -68,13 +72,14 @@ def images(self:Bank,
     if self._pixels is None: self._pixels = np.asarray(np.memmap(self.path/"pixels.bin", np.uint8, "r"))
     return [self._pixels[o:o+h*w].reshape(h, w) for _,o,h,w in self.index[self.rows(ids)].tolist()]
 
-# %% ../../nbs/16_data.bank.ipynb #8e894d8e
+# %% ../../nbs/16_data.bank.ipynb #eb8d9cd6
 @patch(as_prop=True)
 def manifest(self:Bank)->Manifest: # one row for each image of the bank, and the quarantine
     "The manifest the bank was built from."
     if self._manifest is None:
-        found = Manifest.load(self.path/"manifest.parquet")
-        if found.hash != self.info["manifest"]: raise _damaged(self.path/"manifest.parquet", "is not the manifest that bank.json names")
+        file = self.path/"manifest.parquet"
+        found = Manifest.load(file)
+        if found.hash != self.info["manifest"]: raise _damaged(file, "is not the manifest that bank.json names")
         self._manifest = found
     return self._manifest
 
@@ -84,7 +89,7 @@ def name(self:Bank,
 )->str: # its file and its id
     "What to call an image in a message."
     row = self.manifest.rows([id]).iloc[0]
-    return f"{row['dataset']}/{row['image']} (id {int(id):016x})"
+    return f"{row['image']} of {row['dataset']} (id {int(id):016x})"
 
 # %% ../../nbs/16_data.bank.ipynb #bfe25d6b
 @patch
@@ -109,7 +114,7 @@ def _check_file(file, size, sha256):
     if found != size: raise _damaged(file, f"has {found} bytes; bank.json says {size}")
     if sha256 and hash_file(file) != sha256: raise _damaged(file, "does not hold what bank.json says")
 
-# %% ../../nbs/16_data.bank.ipynb #4a506a5a
+# %% ../../nbs/16_data.bank.ipynb #c307d3ae
 @patch(cls_method=True)
 def open(cls:Bank,
     path, # folder of a bank
@@ -118,20 +123,23 @@ def open(cls:Bank,
     "Open a finished bank. Raises `DataError` when it is missing, not finished or damaged."
     path = Path(path)
     if not (path/"bank.json").is_file():
-        if (path/"build.json").is_file(): raise DataError(f"the bank {path} is not finished", "call Bank.build again with the same arguments: it goes on")
-        raise DataError(f"there is no bank in {path}", "make one with Bank.build")
+        begun = (path/"build.json").is_file()
+        raise DataError(f"the bank {path} is not finished" if begun else f"there is no bank in {path}",
+                        "call Bank.build again with the same arguments: it goes on" if begun else "make one with Bank.build")
     info = read_json(path/"bank.json")
     if info.get("format") != _FORMAT: raise _damaged(path/"bank.json", f"has format {info.get('format')}, not {_FORMAT}")
-    for name,f in info["files"].items(): _check_file(path/name, f["bytes"], f["sha256"] if verify or name == "index.npy" else "")
+    for name,f in info["files"].items():
+        _check_file(path/name, f["bytes"], f["sha256"] if verify or name == "index.npy" else "")
     return cls(path, info, np.load(path/"index.npy"))
 
-# %% ../../nbs/16_data.bank.ipynb #aed5a113
+# %% ../../nbs/16_data.bank.ipynb #4753b80f
 _BLOCK = 256 # images between two entries in the journal
 
 def _same(path, found, wanted):
     "Refuse a folder that holds another bank, saying what differs."
     diff = [f"{k} {str(found.get(k))[:12]} instead of {str(v)[:12]}" for k,v in wanted.items() if found.get(k) != v]
-    if diff: raise DataError(f"{path} holds another bank: {', '.join(diff)}", "choose another folder, or delete this one")
+    if diff:
+        raise DataError(f"{path} holds another bank: {', '.join(diff)}", "choose another folder, or delete this one")
 
 @contextmanager
 def _alone(file):
@@ -139,17 +147,19 @@ def _alone(file):
     with file.open("w") as f:
         try:
             if fcntl: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError: raise DataError(f"{file.parent} is being built by another process", "wait until it is done") from None
+        except BlockingIOError:
+            raise DataError(f"{file.parent} is being built by another process", "wait until it is done") from None
         yield
 
-# %% ../../nbs/16_data.bank.ipynb #8c0c0385
+# %% ../../nbs/16_data.bank.ipynb #eefc8d79
 def _room(path, manifest, side, start):
     "Raise `DiskError` when what is left to write would not fit."
     h,w = (manifest.table[k].to_numpy(float)[start:] for k in ("height","width"))
     f = np.minimum(1, side/np.minimum(h, w))
     need,free = int((np.ceil(h*f)*np.ceil(w*f)).sum()),shutil.disk_usage(path).free
-    if need > free: raise DiskError(f"the bank {path} needs {need/1e6:.1f} MB, but only {free/1e6:.1f} MB are free",
-                                    "free some space, or choose another folder or a smaller side")
+    if need > free:
+        raise DiskError(f"the bank {path} needs {need/1e6:.1f} MB, but only {free/1e6:.1f} MB are free",
+                        "free some space, or choose another folder or a smaller side")
 
 def _resume(path, ids):
     "The journal of an earlier build as far as it can be believed; the files are cut to match."
@@ -164,13 +174,13 @@ def _resume(path, ids):
     for file,length in zip(files, (int(size[:n].sum()), n*_INDEX.itemsize)): os.truncate(file, length)
     return index[:n]
 
-# %% ../../nbs/16_data.bank.ipynb #2ea432a7
+# %% ../../nbs/16_data.bank.ipynb #325402e9
 def _decoded(manifest, start, side, threads):
     "Shrunk pixels of the manifest's images from row `start` on, in order, decoded by threads."
     def job(file, sha256):
         pixels = decode(file)
         if pixel_hash(pixels) == sha256: return shrink(pixels, side)
-        raise DataError(f"{file} has changed: its pixels are not those the manifest knows", "make the manifest again")
+        raise DataError(f"{file} has changed: its pixels are not those the manifest knows", "make the manifest anew")
     hashes = manifest.table["sha256"].tolist()
     with ThreadPoolExecutor(threads) as pool:
         for i in range(start, len(manifest), _BLOCK):
@@ -181,7 +191,7 @@ def _append(path, images, ids, end):
     "Write pixels and, when they are on the disk, the journal. `end` is where `pixels.bin` ends now."
     new = []
     with (path/"pixels.bin").open("ab") as pixels, (path/"index.part").open("ab") as journal:
-        for n,(id,x) in enumerate(zip(ids, images), 1):
+        for n,(x,id) in enumerate(zip(images, ids), 1):
             pixels.write(np.ascontiguousarray(x))
             new.append((id, end, *x.shape))
             end += x.size
@@ -190,12 +200,14 @@ def _append(path, images, ids, end):
             journal.write(np.array(new, _INDEX)); journal.flush(); os.fsync(journal.fileno())
             new = []
 
-# %% ../../nbs/16_data.bank.ipynb #2c795240
+# %% ../../nbs/16_data.bank.ipynb #7b525c1d
 def _finish(path, manifest, head):
     "Write the index, the manifest and, last, bank.json; clear away what only the build needed."
     with atomic_path(path/"index.npy") as tmp: np.save(tmp, np.fromfile(path/"index.part", _INDEX))
     manifest.save(path/"manifest.parquet")
-    files = {name: dict(bytes=(path/name).stat().st_size, sha256=hash_file(path/name)) for name in ("pixels.bin","index.npy")}
+    files = {name: dict(bytes=(path/name).stat().st_size, sha256=hash_file(path/name))
+             for name in ("pixels.bin","index.npy","manifest.parquet")}
+    for tmp in path.glob(".*.tmp*"): tmp.unlink() # half-written by a build that was killed
     write_json(path/"bank.json", head | dict(bytes=files["pixels.bin"]["bytes"], files=files))
     for name in ("build.json","index.part","build.lock"): (path/name).unlink(missing_ok=True)
 
@@ -211,7 +223,7 @@ def _build(path, manifest, head, threads):
     _append(path, images, manifest.ids[n:], (path/"pixels.bin").stat().st_size)
     _finish(path, manifest, head)
 
-# %% ../../nbs/16_data.bank.ipynb #fbdc4b3a
+# %% ../../nbs/16_data.bank.ipynb #fc133d14
 @patch(cls_method=True)
 def build(cls:Bank,
     manifest:Manifest, # which images
@@ -219,9 +231,9 @@ def build(cls:Bank,
     side:int=384, # the shorter side is shrunk to this many pixels; smaller images stay as they are
     threads:int=None # how many decode; None: Python's default for a thread pool
 )->Bank: # ready to use
-    "Decode all images once; where that is done, open the bank. Killed? Call it again. Raises `DataError`, `DiskError`."
+    "Decode all images once; open the bank where that is done; go on where it was killed. Raises `DataError`, `DiskError`."
     if not len(manifest): raise DataError("the manifest has no images", "a bank needs at least one")
-    if int(side) != side or side < 1: raise ParameterError(f"side={side!r} is not a number of pixels", "use a whole number, 1 or more")
+    if int(side) != side or side < 1: raise ParameterError(f"side={side!r} is no number of pixels", "use 1 or more")
     path,head = Path(path),dict(format=_FORMAT, manifest=manifest.hash, side=int(side), images=len(manifest))
     if not (path/"bank.json").is_file():
         with disk_errors(path):

@@ -32,9 +32,9 @@ def _cores():
     "CPU cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../../nbs/18_data.loaders.ipynb #92f07a7b
+# %% ../../nbs/18_data.loaders.ipynb #2f3f5149
 class ViewLoader(DataLoader):
-    "Batches `(view_1, ..., view_K, y)` of a Bank's images. Raises `ParameterError`, or `DataError` for an id the Bank lacks."
+    "Batches `(view_1, ..., view_K, y)` of a Bank's images. Raises `ParameterError`; `DataError` for an unknown id."
     def __init__(self,
         bank, # where pixels come from
         ids, # image ids (n,), uint64
@@ -53,13 +53,13 @@ class ViewLoader(DataLoader):
     ):
         super().__init__(bank, bs=bs, shuffle=shuffle, drop_last=drop_last, indexed=True, n=len(ids), device=device)
         self.bank,self.ids,self.recipe,self.seed = bank,np.asarray(ids).astype(np.uint64),recipe,seed
-        self.targets = None if targets is None else np.asarray(targets, np.float32).reshape(len(ids), -1)
+        self.targets = None if targets is None else np.asarray(targets, np.float32)
         self.weights = None if weights is None else np.asarray(weights, float)
         self.threads,self.prefetch = min(_cores(), 16) if threads is None else threads,prefetch
         self.mean,self.std,self.epoch,self.wait = mean,std,0,0.
         self._check()
 
-# %% ../../nbs/18_data.loaders.ipynb #4d5ad61b
+# %% ../../nbs/18_data.loaders.ipynb #8d2fc583
 @patch
 def _check(self:ViewLoader):
     "Refuse what cannot give a batch."
@@ -67,9 +67,13 @@ def _check(self:ViewLoader):
         if not ok: raise ParameterError(f"ViewLoader: {what}", remedy)
     n,w = len(self.ids),self.weights
     need(n > 0, "there are no images", "give at least one id")
-    for name,low in (("bs",1), ("threads",0), ("prefetch",1)): need(getattr(self, name) >= low, f"{name}={getattr(self, name)}", f"use {low} or more")
-    need(not self.drop_last or n >= self.bs, f"drop_last leaves no batch: {n} images, bs={self.bs}", f"use bs={n} or less, or drop_last=False")
+    for name,low in (("bs",1), ("threads",0), ("prefetch",1)):
+        need(getattr(self, name) >= low, f"{name}={getattr(self, name)}", f"use {low} or more")
+    need(not self.drop_last or n >= self.bs, f"drop_last leaves no batch: {n} images, bs={self.bs}",
+         f"use bs={n} or less, or drop_last=False")
     need(self.std > 0, f"std={self.std}", "use a number above 0")
+    need(self.targets is None or self.targets.ndim == 2 and len(self.targets) == n,
+         f"targets of shape {np.shape(self.targets)} for {n} images", "give (n, k): a row for each id")
     need(w is None or w.shape == (n,) and np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0,
          f"weights do not fit {n} images", "give a finite number, 0 or more, for each id, and not only zeros")
     self.bank.shapes(self.ids) # every id is in the bank, or this raises
@@ -176,7 +180,7 @@ def after_batch(self:ViewLoader,
     "Normalise the views, on the device."
     return tuple(normalise(o, self.mean, self.std) if o.dtype == torch.uint8 else o for o in b)
 
-# %% ../../nbs/18_data.loaders.ipynb #ffa1c274
+# %% ../../nbs/18_data.loaders.ipynb #856cfd05
 @patch(as_prop=True)
 def n_inp(self:ViewLoader)->int: # number of views
     "How many entries of a batch are inputs of the model."
@@ -188,7 +192,7 @@ def new(self:ViewLoader,
     cls=None, # class of the new loader; the same if not given
     **changes # arguments of `ViewLoader` and their new values; others, which fastai passes, do nothing here
 )->ViewLoader: # a new loader, at the same epoch
-    "A loader like this one with some arguments changed. `shuffle=False` drops the weights too: each image comes once."
+    "A loader like this one, some arguments changed. `shuffle=False` drops the weights too: each image comes once."
     if changes.get("shuffle") is False: changes = {"weights":None} | changes
     new = (cls or type(self))(**{name:changes.get(name, getattr(self, name)) for name in _ARGS})
     new.set_epoch(self.epoch)

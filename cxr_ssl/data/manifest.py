@@ -5,10 +5,9 @@
 # %% auto #0
 __all__ = ['META', 'VIEWS', 'Manifest', 'build_manifest', 'concat', 'near_duplicates']
 
-# %% ../../nbs/13_data.manifest.ipynb #bbe9e851
+# %% ../../nbs/13_data.manifest.ipynb #2112a5d3
 import io, json, os, re
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
 from pathlib import Path
 import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from fastcore.basics import patch
@@ -19,7 +18,7 @@ from .images import check_mask, decode, image_id, pixel_hash, resize
 META = ["image","dataset","patient","study","view","sex","age","mask","split","sha256","width","height"] # before the labels
 VIEWS = ("PA","AP","LL","unknown") # the frontal views, the lateral one, and not known
 
-# %% ../../nbs/13_data.manifest.ipynb #99c0a5fd
+# %% ../../nbs/13_data.manifest.ipynb #c4c7ada2
 _WORDS = ["image","dataset","patient","study","view","sex","mask","split","sha256"] # columns of text
 
 def _fail(table, bad, what, remedy):
@@ -27,9 +26,8 @@ def _fail(table, bad, what, remedy):
     bad = np.asarray(bad)
     if not bad.any(): return
     i,n = int(bad.argmax()),int(bad.sum())
-    row = table.iloc[i]
-    more = f" (and {n-1} more)" if n > 1 else ""
-    raise DataError(f"row {i}, {row.dataset}/{row.image}: {what(row) if callable(what) else what}{more}", remedy)
+    row,more = table.iloc[i],f" (and {n-1} more)" if n > 1 else ""
+    raise DataError(f"row {table.index[i]} ({row.dataset}), {row.image}: {what(row) if callable(what) else what}{more}", remedy)
 
 # %% ../../nbs/13_data.manifest.ipynb #3b6d17f7
 def _text(column):
@@ -63,7 +61,7 @@ def _inside(root, path):
     if os.path.commonpath([full,top]) != top: raise DataError(f"{Path(root)/path} is a link that leads out of its root {root}", "copy the file into the root")
     return Path(root)/path
 
-# %% ../../nbs/13_data.manifest.ipynb #091cbc83
+# %% ../../nbs/13_data.manifest.ipynb #2862de89
 def _check_values(table, labels):
     "Names, views, sexes, ages and labels that mean something."
     _fail(table, ~table.dataset.str.fullmatch(r"[\w.-]+"), lambda r: f"dataset {r.dataset!r} is not a plain name", "use letters, digits, _ . -")
@@ -71,10 +69,9 @@ def _check_values(table, labels):
     _fail(table, ~table.view.isin(VIEWS), lambda r: f"view {r.view!r} is not one of {', '.join(VIEWS)}", "map it to one of them")
     _fail(table, ~table.sex.isin(("M","F","")), lambda r: f"sex {r.sex!r} is not M, F or empty", "map it to one of them")
     _fail(table, (table.age < 0) | (table.age > 120), lambda r: f"age {r.age:g} is impossible", "give years from 0 to 120, or leave it blank")
-    for c in labels:
-        v = table[c]
-        _fail(table, ~(v.isna() | v.isin((1,0,-1))), lambda r: f"label {c} is {r[c]:g}", "use 1 present, 0 absent, -1 uncertain, blank not labelled")
+    for c in labels: _fail(table, ~(table[c].isna() | table[c].isin((1,0,-1))), lambda r: f"label {c} is {r[c]:g}", "use 1 present, 0 absent, -1 uncertain, blank not labelled")
 
+# %% ../../nbs/13_data.manifest.ipynb #59797959
 def _check_hashes(table):
     "Each id once; a full hash in every row."
     _fail(table, ~table.sha256.str.fullmatch("[0-9a-f]{64}"), "sha256 is missing or no SHA-256", "make the manifest with build_manifest")
@@ -84,16 +81,20 @@ def _check_hashes(table):
 def _first(table, row):
     "The first row with the pixels of `row`, and the labels in which the two differ."
     r = table[table.sha256.str[:16] == row.sha256[:16]].iloc[0]
-    return f"{r.dataset}/{r.image}{_differ(r, row, [c for c in table if c not in META])}"
+    return f"{_called(r, row)}{_differ(r, row, [c for c in table if c not in META])}"
+
+def _called(row, other):
+    "The image of `row`, with its dataset where `other` comes from another one."
+    return row.image if row.dataset == other.dataset else f"{row.image} ({row.dataset})"
 
 def _differ(a, b, labels):
     "Which labels of two rows contradict each other, in words; empty if none."
     odd = [c for c in labels if a[c] == a[c] and b[c] == b[c] and a[c] != b[c]]
     return f", but labelled differently ({', '.join(odd)})" if odd else ""
 
-# %% ../../nbs/13_data.manifest.ipynb #c97b2ad2
+# %% ../../nbs/13_data.manifest.ipynb #f8d4ac1b
 def _tidy(table, labels=None):
-    "`table` with the columns `META` + labels, in their types and in order."
+    "`table` with the columns `META` + labels, in their types and in order; its index keeps the old row numbers, for error messages."
     if labels is None: labels = [c for c in table if c not in META]
     missing = [c for c in [*META, *labels] if c not in table]
     if missing: raise DataError(f"the table has no column {', '.join(missing)}", f"it has {', '.join(map(str, table.columns))}")
@@ -101,9 +102,9 @@ def _tidy(table, labels=None):
     t = t.assign(**{c:_text(t[c]) for c in _WORDS})
     t = t.assign(**{c:_number(t, c) for c in ["age", *labels]}, **{c:_number(t, c).fillna(0).astype(np.int32) for c in ("width","height")})
     for c in ("patient","study"): t[c] = np.where((t[c] == "") | t[c].str.contains(":", regex=False), t[c], t.dataset + ":" + t[c])
-    return t.astype({**{c:object for c in _WORDS}, **{c:np.float32 for c in labels}}).sort_values(["dataset","image"], ignore_index=True)
+    return t.astype({**{c:object for c in _WORDS}, **{c:np.float32 for c in labels}}).sort_values(["dataset","image"])
 
-# %% ../../nbs/13_data.manifest.ipynb #6972992a
+# %% ../../nbs/13_data.manifest.ipynb #541b0823
 class Manifest:
     "One row per picture. Raises `DataError` naming the row that breaks a rule. Rows are put in order; do not edit `table` afterwards."
     def __init__(self,
@@ -115,36 +116,32 @@ class Manifest:
         self.table,self.roots = _tidy(table, labels),{k:Path(v) for k,v in roots.items()}
         self.labels = tuple(self.table.columns[len(META):])
         _check_paths(self.table); _check_values(self.table, self.labels); _check_hashes(self.table)
+        self.table = self.table.reset_index(drop=True)
         lost = sorted(set(self.table.dataset)-set(self.roots))
         if lost: raise DataError(f"no root folder for dataset {lost[0]!r}", f"add it to roots, which has {', '.join(self.roots) or 'none'}")
         self.quarantine = _tidy_quarantine(quarantine)
 
     def __len__(self): return len(self.table)
 
-    @cached_property
-    def ids(self)->np.ndarray: # uint64 (n,), in the order of the rows
-        "The ids of all pictures: the first 64 bits of their pixel hashes."
-        return np.frombuffer(bytes.fromhex("".join(self.table.sha256.str[:16])), ">u8").astype(np.uint64)
+# %% ../../nbs/13_data.manifest.ipynb #28d9c808
+@patch(as_prop=True)
+def ids(self:Manifest)->np.ndarray: # uint64 (n,), in the order of the rows
+    "The ids of all pictures: the first 64 bits of their pixel hashes."
+    if not hasattr(self, "_ids"): self._ids = np.frombuffer(bytes.fromhex("".join(self.table.sha256.str[:16])), ">u8").astype(np.uint64)
+    return self._ids
 
-    @cached_property
-    def hash(self)->str: # 64 hexadecimal digits
-        "One hash for every cell of the table and for who is in quarantine; folders are not part of it."
-        return _hash_table(self.table, self.labels, self.quarantine)
+@patch(as_prop=True)
+def hash(self:Manifest)->str: # 64 hexadecimal digits
+    "One hash for every cell of the table and for who is in quarantine; folders are not part of it."
+    if not hasattr(self, "_hash"): self._hash = _hash_table(self.table, self.labels, self.quarantine)
+    return self._hash
 
-    @property
-    def patients_unknown(self)->list: # names of datasets
-        "Datasets in which no patient could be told: each picture stands for its own."
-        t = self.table
-        own = (t.patient == t.dataset+":"+t.image) | (t.patient == t.image)
-        return sorted(own.groupby(t.dataset).all().loc[lambda o: o].index)
-
-    @classmethod
-    def load(cls,
-        path, # parquet file written by `save`
-        roots=None # folders to use in place of those written down; a dict, or one folder for all
-    ): # the Manifest
-        "Read a manifest. Raises `DataError` when the file is damaged or not a manifest."
-        return _load(cls, path, roots)
+@patch(as_prop=True)
+def patients_unknown(self:Manifest)->list: # names of datasets
+    "Datasets in which no patient could be told: each picture stands for its own."
+    t = self.table
+    own = (t.patient == t.dataset+":"+t.image) | (t.patient == t.image)
+    return sorted(own.groupby(t.dataset).all().loc[lambda o: o].index)
 
 # %% ../../nbs/13_data.manifest.ipynb #d24e471a
 def _tidy_quarantine(table):
@@ -238,7 +235,7 @@ def __repr__(self:Manifest): return f"{_headline(self)}\n{self.counts().astype(o
 @patch
 def _repr_html_(self:Manifest): return f"<p>{_headline(self)}</p>{self.counts().astype(object).fillna('').to_html()}"
 
-# %% ../../nbs/13_data.manifest.ipynb #bc8fbc3f
+# %% ../../nbs/13_data.manifest.ipynb #28fc523f
 _OPTIONAL = dict(study="", view="unknown", sex="", age=np.nan, mask="", split="", sha256="", width=0, height=0) # for rows not yet read
 
 def _measure(row, roots):
@@ -251,12 +248,13 @@ def _measure(row, roots):
     if row.sha256 not in ("", sha256): return "has not the pixels whose sha256 stands in the table"
     return sha256,*pixels.shape
 
-def _read_all(table, roots, threads):
-    "`_measure` for all rows, in order, in threads."
-    with ThreadPoolExecutor(threads) as pool:
-        return list(progress(pool.map(lambda r: _measure(r, roots), table.itertuples()), "reading", len(table), "pictures"))
+def _in_threads(f, items, threads, desc):
+    "`f` of each item, in order; a few seconds' worth of pictures shows its progress."
+    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
+        done,n = pool.map(f, items),len(items)
+        return list(progress(done, desc, n, "pictures") if n > 2000 else done)
 
-# %% ../../nbs/13_data.manifest.ipynb #d38d4f9d
+# %% ../../nbs/13_data.manifest.ipynb #c7ff1aed
 def _twins(table, labels):
     "For each row that has the pixels of an earlier or contradicting one: the reason to set it aside; empty for the others."
     reason = pd.Series("", index=table.index)
@@ -265,8 +263,8 @@ def _twins(table, labels):
         odd = {i:_differ(a, b, labels) for i,a in g.iterrows() for _,b in g.iterrows() if _differ(a, b, labels)}
         for i,r in g.iterrows():
             twin = first if i != g.index[0] else g.iloc[1]
-            if odd: reason[i] = f"same pixels as {twin.dataset}/{twin.image}{odd.get(i, ', whose labels contradict others')}"
-            elif i != g.index[0]: reason[i] = f"same pixels as {twin.dataset}/{twin.image}"
+            if odd: reason[i] = f"same pixels as {_called(twin, r)}{odd.get(i, ', whose labels contradict others')}"
+            elif i != g.index[0]: reason[i] = f"same pixels as {_called(twin, r)}"
     return reason
 
 def _set_aside(table, roots, labels, quarantines):
@@ -277,7 +275,7 @@ def _set_aside(table, roots, labels, quarantines):
     q = pd.concat(tables) if tables else None
     return Manifest(table[reason == ""], roots, labels, q)
 
-# %% ../../nbs/13_data.manifest.ipynb #92f035ec
+# %% ../../nbs/13_data.manifest.ipynb #4929c52c
 def build_manifest(
     rows, # DataFrame or list of dicts: image, dataset, patient, what else of `META` is known, and the labels
     roots, # folder of each dataset, or one folder for all
@@ -295,7 +293,7 @@ def build_manifest(
     if not isinstance(roots, dict): roots = {d:roots for d in table.dataset.unique()}
     lost = sorted({*table.dataset}-{*roots})
     if lost: raise DataError(f"no root folder for dataset {lost[0]!r}", "add it to roots")
-    found = _read_all(table, roots, threads or min(8, os.cpu_count() or 1))
+    found = _in_threads(lambda r: _measure(r, roots), list(table.itertuples()), threads, "reading")
     return _sort_out(table, found, roots, labels, max_bad, _tidy_quarantine(quarantine))
 
 # %% ../../nbs/13_data.manifest.ipynb #1af4fa58
@@ -323,9 +321,13 @@ def save(self:Manifest,
     with atomic_path(path) as tmp: pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), "cxr_ssl":json.dumps(note)}), tmp)
     return path
 
-# %% ../../nbs/13_data.manifest.ipynb #abb18260
-def _load(cls, path, roots):
-    "A Manifest from a parquet file, checked against the hash in it."
+# %% ../../nbs/13_data.manifest.ipynb #0cf0ce51
+@patch(cls_method=True)
+def load(cls:Manifest,
+    path, # parquet file written by `save`
+    roots=None # folders in place of those written down; a dict, or one folder for all
+)->Manifest: # what was saved
+    "Read a manifest. Raises `DataError` when the file is damaged, changed or not a manifest."
     if not Path(path).is_file(): raise DataError(f"manifest {path} does not exist", "check the path")
     try: table = pq.read_table(path); note = json.loads(table.schema.metadata[b"cxr_ssl"])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as e:
@@ -365,7 +367,7 @@ def _alike(a, b):
     "Largest correlation of whole pictures `a` (n, margins, d) with whole or cropped `b`, and the other way round."
     return np.max([a[:,0]@b[:,k].T for k in range(len(_MARGINS))]+[a[:,k]@b[:,0].T for k in range(1, len(_MARGINS))], axis=0)
 
-# %% ../../nbs/13_data.manifest.ipynb #ed294d42
+# %% ../../nbs/13_data.manifest.ipynb #233b1661
 def near_duplicates(
     manifest:Manifest, # pictures to compare, each with all others
     above:float=.98, # smallest correlation to report, 0 to 1
@@ -374,9 +376,7 @@ def near_duplicates(
 )->pd.DataFrame: # image_a, image_b, patient_a, patient_b, correlation; most alike first
     "Pairs of pictures that look alike. Work grows with the square of the number of pictures."
     paths = [_inside(manifest.roots[r.dataset], r.image) for r in manifest.table.itertuples()]
-    with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
-        t = list(progress(pool.map(lambda p: _thumbnail(p, side), paths), "thumbnails", len(paths), "pictures"))
-    t,pairs = np.stack(t),[]
+    t,pairs = np.stack(_in_threads(lambda p: _thumbnail(p, side), paths, threads, "thumbnails")),[]
     for i in range(0, len(t), 2048):
         for j in range(i, len(t), 2048):
             c = _alike(t[i:i+2048], t[j:j+2048])

@@ -444,7 +444,7 @@ def _plant_near(root, r, rows, base, n):
         truth.append(dict(image=copy["image"], of=source["image"], gain=round(gain, 4), crop=round(cut, 4)))
     return truth
 
-# %% ../../nbs/10_data.phantom.ipynb #556cf57f
+# %% ../../nbs/10_data.phantom.ipynb #4714d2dc
 def _plant_leaks(rows, n):
     "Move the last picture of `n` patients into the other official part; their truth."
     groups = pd.DataFrame(rows).groupby("patient", sort=True).size()
@@ -467,6 +467,13 @@ def _plant_corrupt(root, r, rows, base, n):
         rows.append(row); truth.append(dict(image=row["image"], kind=kind))
     return truth
 
+def _plant_files(root, r, rows, duplicates, near_duplicates, corrupt):
+    "Write all files that are planted beside the `rows`, and append their rows; their truth."
+    base = list(rows)
+    return dict(duplicates=_plant_duplicates(root, r, rows, base, duplicates),
+                near_duplicates=_plant_near(root, r, rows, base, near_duplicates),
+                corrupt=_plant_corrupt(root, r, rows, base, corrupt))
+
 # %% ../../nbs/10_data.phantom.ipynb #a3e73cc6
 def _check_dataset(n, labels, shares, shortcut, kind, per_patient):
     "Refuse what cannot be drawn; the shares of the labels, summing to 1."
@@ -481,7 +488,7 @@ def _check_dataset(n, labels, shares, shortcut, kind, per_patient):
          "give each label a number above 0")
     return shares/shares.sum()
 
-# %% ../../nbs/10_data.phantom.ipynb #f5492967
+# %% ../../nbs/10_data.phantom.ipynb #6edb6d62
 def phantom_dataset(
     root, # folder to write into; made if need be
     n:int=60, # pictures, planted copies and corrupt files not counted
@@ -505,12 +512,9 @@ def phantom_dataset(
     rows = _plan(n, seed, labels, shares, per_patient, shortcut, official or leaked_patients>0)
     leaks = _plant_leaks(rows, leaked_patients) if leaked_patients else []
     images = [_draw_row(root, row, size, shortcut_kind) for row in rows]
-    base,r = list(rows),rng(seed, "traps")
-    truth = dict(arguments=arguments, images=images, leaked_patients=leaks,
-                 shortcut=dict(kind=shortcut_kind, label=labels[-1], images=[i["image"] for i in images if i["shortcut"]]),
-                 duplicates=_plant_duplicates(root, r, rows, base, duplicates),
-                 near_duplicates=_plant_near(root, r, rows, base, near_duplicates),
-                 corrupt=_plant_corrupt(root, r, rows, base, corrupt))
+    short = dict(kind=shortcut_kind, label=labels[-1], images=[i["image"] for i in images if i["shortcut"]])
+    truth = dict(arguments=arguments, images=images, leaked_patients=leaks, shortcut=short,
+                 **_plant_files(root, rng(seed, "traps"), rows, duplicates, near_duplicates, corrupt))
     table = pd.DataFrame([{k:v for k,v in row.items() if k[0]!="_"} for row in rows])
     write_json(root/"truth.json", truth)
     write_text(root/"manifest.csv", table.to_csv(index=False, lineterminator="\n")) # last: where it is, all is

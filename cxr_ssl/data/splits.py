@@ -5,8 +5,7 @@
 # %% auto #0
 __all__ = ['groups', 'leak_report', 'Protocol', 'split']
 
-# %% ../../nbs/15_data.splits.ipynb #35537d64
-import math
+# %% ../../nbs/15_data.splits.ipynb #f9adf1eb
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -17,65 +16,77 @@ from ..core import DataError, LeakError, ParameterError, hash_arrays, hash_json,
 from .labels import EXCLUSIVE_SETS, LABEL_SETS, is_exclusive
 from .manifest import META, Manifest
 
-# %% ../../nbs/15_data.splits.ipynb #6f0a152e
+# %% ../../nbs/15_data.splits.ipynb #aa6fc434
 _LINKS = dict(patient="patient", study="study", pixels="sha256") # kind of link: the column in which two rows agree
 
-def _everyone(manifest):
-    "The rows of the manifest, then the duplicates in its quarantine, with `twin` True for the latter."
-    q = manifest.quarantine[manifest.quarantine.sha256 != ""]
-    return pd.concat([manifest.table[META].assign(twin=False), q[META].assign(twin=True)], ignore_index=True)
+def _twins(manifest):
+    "Readable pictures in quarantine: copies of others."
+    return manifest.quarantine[manifest.quarantine.sha256 != ""][META]
 
-# %% ../../nbs/15_data.splits.ipynb #f1340db9
+# %% ../../nbs/15_data.splits.ipynb #918ece0e
 def groups(
     manifest:Manifest # n pictures
-)->np.ndarray: # int (n,): equal numbers must stay in one part
-    "Connected components of pictures through patient, study and pixels, duplicates in quarantine included."
-    t = _everyone(manifest)
-    n,a,b,size = len(t),[],[],len(t)
+)->np.ndarray: # int (n,), in the order of its rows: equal numbers must stay in one part
+    "Connected components of pictures through patient, study and pixels, copies in quarantine included."
+    t = pd.concat([manifest.table[META], _twins(manifest)], ignore_index=True)
+    ends,nodes = [],len(t)
     for c in _LINKS.values():
         named = np.flatnonzero(t[c] != "")
-        code = pd.factorize(t[c].iloc[named])[0]
-        a.append(named); b.append(size+code); size += len(set(code))
-    a,b = np.concatenate(a),np.concatenate(b)
-    return connected_components(coo_matrix((np.ones(len(a), np.int8), (a,b)), (size,size)), directed=False)[1][:len(manifest)]
+        code,values = pd.factorize(t[c].iloc[named])
+        ends.append((named, nodes+code)); nodes += len(values)
+    a,b = (np.concatenate(o) for o in zip(*ends))
+    graph = coo_matrix((np.ones(len(a), np.int8), (a,b)), (nodes,nodes))
+    return connected_components(graph, directed=False)[1][:len(manifest)]
 
-# %% ../../nbs/15_data.splits.ipynb #94c1fe65
+# %% ../../nbs/15_data.splits.ipynb #15724bcf
+def _placed(manifest, parts):
+    "The pictures of all parts, each with its `part`; a copy in quarantine stands where its twin stands."
+    twins,out = _twins(manifest),[]
+    for name,ids in parts.items():
+        own = manifest.rows(ids)[META]
+        out.append(pd.concat([own, twins[twins.sha256.isin(own.sha256)]]).assign(part=name))
+    return pd.concat(out, ignore_index=True)
+
+def _official(manifest):
+    "All pictures that the dataset itself puts in a part, copies in quarantine where they were filed."
+    t = pd.concat([manifest.table[META], _twins(manifest)], ignore_index=True)
+    return t[t.split != ""].assign(part=t.split)
+
 def _shared(t, kind, a, b):
-    "Values of the column of `kind` that stand in part `a` and in part `b`, each with the first picture on both sides."
+    "What of `kind` stands in part `a` and in part `b`, with the first picture on both sides."
     c = _LINKS[kind]
     left,right = (t[(t.part == p) & (t[c] != "")].drop_duplicates(c).set_index(c).image for p in (a,b))
-    both = left.index[left.index.isin(right.index)]
+    both = left.index.intersection(right.index, sort=True)
     return pd.DataFrame(dict(kind=kind, key=both, part_a=a, part_b=b, image_a=left[both].values, image_b=right[both].values))
 
-# %% ../../nbs/15_data.splits.ipynb #1feec4e3
+# %% ../../nbs/15_data.splits.ipynb #d585915b
 def leak_report(
     manifest:Manifest, # where the ids come from
-    parts:dict=None # ids of each part; None takes the dataset's official split, duplicates in quarantine included
-)->pd.DataFrame: # kind, key, part_a, part_b, image_a, image_b; empty when nothing leaks
-    "Each patient, study and pixel hash that stands in two parts, with one picture from each."
-    t = _everyone(manifest)
-    if parts is None: t = t.assign(part=t.split)[t.split != ""]
-    else: t = pd.concat([manifest.rows(ids).assign(part=p) for p,ids in parts.items()])
+    parts:dict=None # ids of each part; None takes the official split that came with the data (column `split`)
+)->pd.DataFrame: # kind (patient, study, pixels), key, part_a, part_b, image_a, image_b; no row when nothing leaks
+    "Each patient, study and pixel hash that stands in two parts, with one picture from either."
+    t = _official(manifest) if parts is None else _placed(manifest, parts)
     names = sorted(t.part.unique()) if parts is None else list(parts)
     found = [_shared(t, kind, a, b) for kind in _LINKS for i,a in enumerate(names) for b in names[i+1:]]
-    columns = ["kind","key","part_a","part_b","image_a","image_b"]
-    return pd.concat([o for o in found if len(o)], ignore_index=True) if any(map(len, found)) else pd.DataFrame(columns=columns)
+    found = [o for o in found if len(o)] or [pd.DataFrame(columns=["kind","key","part_a","part_b","image_a","image_b"])]
+    return pd.concat(found, ignore_index=True)
 
-# %% ../../nbs/15_data.splits.ipynb #d37c20c4
-@dataclass(frozen=True, eq=False)
+# %% ../../nbs/15_data.splits.ipynb #02464372
+@dataclass(frozen=True, eq=False, repr=False)
 class Protocol:
-    "Who may see which picture. Make one with `split`."
-    pool:np.ndarray  # ids for pretraining, uint64, sorted; holds all of `train`
-    train:np.ndarray # labelled ids for fine-tuning
-    valid:np.ndarray # labelled ids for every choice
-    test:np.ndarray  # labelled ids, read once
-    labels:tuple     # label columns of the task, in order
-    seed:int         # what the split was drawn with
+    "Who may see which picture. Made by `split`."
+    pool:np.ndarray   # ids for pretraining, uint64, sorted; holds all of `train`
+    train:np.ndarray  # labelled ids for fine-tuning
+    valid:np.ndarray  # labelled ids for every choice
+    test:np.ndarray   # labelled ids, read once
+    labels:tuple      # label columns of the task, in order
+    seed:int          # what the split was drawn with
     manifest_hash:str # the manifest the ids belong to
-    exclusive:bool = False # the labels are classes: each picture has exactly one
-    settings:dict = field(default_factory=dict) # shares that were asked for
+    exclusive:bool=False # the labels are classes: each picture has exactly one
+    settings:dict=field(default_factory=dict) # the shares that were asked for
+
     def __post_init__(self):
-        for p in ("pool","train","valid","test"): object.__setattr__(self, p, np.sort(np.asarray(getattr(self, p), np.uint64)))
+        for p in ("pool","train","valid","test"): object.__setattr__(self, p, np.unique(np.asarray(getattr(self, p), np.uint64)))
         object.__setattr__(self, "labels", tuple(self.labels))
 
     @property
@@ -83,149 +94,155 @@ class Protocol:
         "The four sets of ids by name."
         return dict(pool=self.pool, train=self.train, valid=self.valid, test=self.test)
 
-    @property
-    def hash(self)->str: # 64 hexadecimal digits
-        "One hash for the four sets, the labels and the manifest."
-        return hash_json([self.manifest_hash, self.labels, self.exclusive, hash_arrays(*self.parts.values())])
+# %% ../../nbs/15_data.splits.ipynb #6e462b66
+@patch(as_prop=True)
+def hash(self:Protocol)->str: # 64 hexadecimal digits
+    "One hash for the four sets, the labels and the manifest."
+    return hash_json([self.manifest_hash, self.labels, self.exclusive, hash_arrays(*self.parts.values())])
 
-    @classmethod
-    def load(cls,
-        path # JSON file written by `save`
-    ): # the Protocol
-        "Read a protocol. Raises `DataError` when the file was changed."
-        d = read_json(path)
-        arrays = {p:np.array([int(i, 16) for i in d[p]], np.uint64) for p in ("pool","train","valid","test")}
-        found = cls(**arrays, **{k:d[k] for k in ("labels","seed","manifest_hash","exclusive","settings")})
-        if found.hash != d["hash"]: raise DataError(f"{path} was changed: its parts do not have the hash it names", "split again")
-        return found
+@patch
+def __repr__(self:Protocol):
+    sizes = ", ".join(f"{p} {len(ids):,}" for p,ids in self.parts.items())
+    return f"Protocol {self.hash[:8]}: {sizes} pictures for {', '.join(self.labels)}; seed {self.seed}, manifest {self.manifest_hash[:8]}"
 
-# %% ../../nbs/15_data.splits.ipynb #c48a8864
-def _apart(protocol):
-    "Pairs of parts that must share nobody."
-    only_pool = np.setdiff1d(protocol.pool, protocol.train)
-    return dict(train=protocol.train, valid=protocol.valid, test=protocol.test), dict(pool=only_pool, held=np.union1d(protocol.valid, protocol.test))
-
-# %% ../../nbs/15_data.splits.ipynb #cbe6e8b9
+# %% ../../nbs/15_data.splits.ipynb #841481e3
 @patch
 def leaks(self:Protocol,
     manifest:Manifest # the manifest it was made from
 )->pd.DataFrame: # as `leak_report` gives it
-    "The leak report of this protocol; `train` may share people with the rest of the pool, and nobody else with anybody."
-    outside = dict(pool=np.setdiff1d(self.pool, self.train))
-    reports = [leak_report(manifest, dict(train=self.train, valid=self.valid, test=self.test))]
-    reports += [leak_report(manifest, {**outside, p:getattr(self, p)}) for p in ("valid","test")]
-    return pd.concat([r for r in reports if len(r)], ignore_index=True) if any(map(len, reports)) else reports[0]
+    "What stands in two parts that must be apart."
+    rest = dict(pool=np.setdiff1d(self.pool, self.train))
+    apart = [dict(train=self.train, valid=self.valid, test=self.test), dict(rest, valid=self.valid), dict(rest, test=self.test)]
+    reports = [leak_report(manifest, parts) for parts in apart]
+    return pd.concat([r for r in reports if len(r)] or reports[:1], ignore_index=True)
 
 @patch
 def check(self:Protocol,
     manifest:Manifest # the manifest it was made from
 )->Protocol: # itself
-    "Raise `DataError` when it belongs to another manifest, and `LeakError` naming patients, studies or pictures in two parts."
+    "Raise `LeakError` naming who stands in two parts, and `DataError` when this is not the manifest it was made from."
     if manifest.hash != self.manifest_hash:
         raise DataError(f"the protocol was made for manifest {self.manifest_hash[:8]}, this is {manifest.hash[:8]}", "split this manifest again")
-    if len(np.setdiff1d(self.train, self.pool)): raise LeakError("some of train is not in the pool", "make the protocol with split")
+    if len(np.setdiff1d(self.train, self.pool)): raise DataError("the pool of the protocol does not hold all of train", "make the protocol with split")
     found = self.leaks(manifest)
     if not len(found): return self
-    some = "; ".join(f"{r.kind} {r.key[:40]} in {r.part_a} ({r.image_a}) and {r.part_b} ({r.image_b})" for r in found.head(5).itertuples())
-    raise LeakError(f"{len(found)} leaks: {some}{'; …' if len(found) > 5 else ''}", "make the protocol with split, which keeps them apart")
+    some = "; ".join(f"{r.kind} {r.key[:24]} in {r.part_a} ({r.image_a}) and {r.part_b} ({r.image_b})" for r in found.head(5).itertuples())
+    counts = ", ".join(f"{n} x {k}" for k,n in found.kind.value_counts().items())
+    raise LeakError(f"the parts share {counts}: {some}{'; …' if len(found) > 5 else ''}", "make the protocol with split, which keeps them apart")
 
-# %% ../../nbs/15_data.splits.ipynb #ab85ab2f
+# %% ../../nbs/15_data.splits.ipynb #b202deab
 def _categories(targets, labels, exclusive):
-    "What must be spread evenly: a 0/1 column per class, or per label one for present and one for absent; and their names."
+    "What is to be spread evenly, one 0/1 column each: classes, or presence and absence of each label; and pictures as such."
     names,columns = list(labels),targets == 1
     if not exclusive: names,columns = names+[f"no {o}" for o in labels],np.hstack([columns, targets == 0])
-    return names,columns.astype(np.float64)
+    return [*names,"picture"],np.hstack([columns, np.ones((len(targets), 1), bool)]).astype(np.float64)
 
+def _gain(goal, have, add):
+    "How much each part gains from taking `add`: the fall of sum((have-goal)**2/goal)."
+    return (((have-goal)**2-(have+add-goal)**2)/np.maximum(goal, 1e-6)).sum(axis=1)
+
+# %% ../../nbs/15_data.splits.ipynb #617bf2d3
 def _allocate(counts, shares, gen):
-    "Part of each group: `counts` (groups, categories) spread over parts by `shares`, rare categories first, then large groups first."
-    g,k = counts.shape
-    goal = np.outer(shares, counts.sum(0))             # (parts, categories)
-    have,part = np.zeros_like(goal),np.full(g, -1)
-    order = gen.permutation(g); order = order[np.argsort(counts[order].sum(1), kind="stable")] # small groups first, ties drawn
-    def put(i, p): part[i] = p; have[p] += counts[i]
-    for c in np.argsort((counts > 0).sum(0), kind="stable"):  # each part needs each category once
+    "Part of each group (groups,) from how many of each category it holds (groups, categories)."
+    goal = np.outer(shares, counts.sum(0)) # (parts, categories)
+    have,part = np.zeros_like(goal),np.full(len(counts), -1)
+    order = gen.permutation(len(counts)); order = order[np.argsort(counts[order,-1], kind="stable")] # small groups first, equal ones as drawn
+    for c in np.argsort((counts > 0).sum(0), kind="stable"):  # 1. rare categories first, one group for every part
         for p in np.argsort(shares, kind="stable"):
-            if shares[p] and not have[p,c]:
-                free = order[(part[order] < 0) & (counts[order,c] > 0)]
-                if len(free): put(free[0], p)
-    for i in order[::-1]:                                      # the rest to where it is missing most
-        if part[i] < 0: put(i, int(np.argmax(_want(goal, have, counts[i]))))
+            free = order[(part[order] < 0) & (counts[order,c] > 0)]
+            if shares[p] and not have[p,c] and len(free): part[free[0]] = p; have[p] += counts[free[0]]
+    for i in order[::-1]:                                      # 2. large groups first, to where they are missed most
+        if part[i] < 0: part[i] = p = np.argmax(_gain(goal, have, counts[i])); have[p] += counts[i]
     return part
 
-def _want(goal, have, add):
-    "How much each part gains by taking `add`: the fall of sum((have-goal)**2/goal)."
-    safe = np.where(goal > 0, goal, 1e-6)
-    return (((have-goal)**2-(have+add-goal)**2)/safe).sum(1)
+# %% ../../nbs/15_data.splits.ipynb #a4ebe287
+def _draw(group, columns, names, shares, gen):
+    "Part of each row, dealt out by whole groups. Raises `DataError` naming a class with too few groups."
+    code,unique = pd.factorize(group)
+    counts = np.zeros((len(unique), len(names))); np.add.at(counts, code, columns)
+    need = int((shares > 0).sum())
+    for name,n in zip(names, (counts > 0).sum(0)):
+        if n < need: raise DataError(f"class {name!r} has {n} independent patients, but {need} parts need at least one each", "leave the class out, add patients, or set valid=0")
+    part = _allocate(counts, shares, gen)[code]
+    for p,where in enumerate(("train","valid","test")):
+        lost = [n for n,c in zip(names, columns[part == p].sum(0)) if not c]
+        if shares[p] and lost: raise DataError(f"class {lost[0]!r} has too few independent patients for a place in {where}", "leave the class out, or add patients")
+    return part
 
-# %% ../../nbs/15_data.splits.ipynb #cef11044
+# %% ../../nbs/15_data.splits.ipynb #a55261dd
+def _labelled(targets, labels, exclusive):
+    "Which rows take part in the task (n,), and whether its labels are classes."
+    full,ones = ~np.isnan(targets).any(1),(targets == 1).sum(axis=1)
+    if exclusive is None:
+        known = len(labels) > 1 and any({*labels} <= {*LABEL_SETS[s]} for s in EXCLUSIVE_SETS)
+        exclusive = known or is_exclusive(targets[full])
+    if exclusive and (ones[full] > 1).any(): raise DataError(f"some pictures have more than one of {', '.join(labels)}", "use exclusive=False")
+    rows = full & (ones == 1) if exclusive else full
+    if not rows.any(): raise DataError(f"no picture is labelled for all of {', '.join(labels)}", "name the labels of one task with labels=")
+    return rows,bool(exclusive)
+
+# %% ../../nbs/15_data.splits.ipynb #fe237d4e
 def split(
     manifest:Manifest, # what to split
     labels=None, # label columns of the task; all if None
     valid:float=.1, # share of the labelled pictures for validation, 0 to 1
-    test:float=.2, # share for the test
+    test:float=.2, # share for the test, 0 to 1
     seed:int=0, # another seed, another split
-    exclusive:bool=None # True: the labels are classes, and pictures of none of them only join the pool; None: as the data say
+    exclusive:bool=None # True: labels are classes, and pictures of none of them only join the pool; None: as sets and data say
 )->Protocol: # checked
     "Split by whole patients, stratified by class. Raises `DataError` naming a class with too few patients."
     labels = manifest.check_labels(labels)
-    if not (valid >= 0 and test >= 0 and valid+test < 1): raise ParameterError(f"valid={valid} and test={test} leave nothing to train on", "give shares from 0 to 1 with a sum below 1")
-    ids = np.sort(manifest.ids)
+    if not (valid >= 0 and test >= 0 and valid+test < 1): raise ParameterError(f"valid={valid} and test={test} are no shares that leave something for train", "use shares from 0 to 1 that sum to less than 1")
+    order = np.argsort(manifest.ids)           # the result must not depend on names of files
+    ids,group = manifest.ids[order],groups(manifest)[order]
     targets = manifest.targets(ids, labels)
     rows,exclusive = _labelled(targets, labels, exclusive)
     names,columns = _categories(targets[rows], labels, exclusive)
-    group = groups(manifest)[np.argsort(manifest.ids)]
     part = _draw(group[rows], columns, names, np.array([1-valid-test, valid, test]), rng(seed, "split"))
-    kept = {p:ids[rows][part == i] for i,p in enumerate(("train","valid","test"))}
-    held = np.isin(group, group[rows][part > 0])
-    pool = np.union1d(kept["train"], ids[~rows & ~held])
-    return Protocol(pool, *kept.values(), labels, seed, manifest.hash, exclusive, dict(valid=valid, test=test)).check(manifest)
+    kept = [ids[rows][part == i] for i in range(3)]
+    held = np.isin(group, group[rows][part > 0]) # whoever is tied to valid or test
+    pool = np.union1d(kept[0], ids[~rows & ~held])
+    return Protocol(pool, *kept, labels, seed, manifest.hash, exclusive, dict(valid=valid, test=test)).check(manifest)
 
-# %% ../../nbs/15_data.splits.ipynb #20ead1ca
-def _labelled(targets, labels, exclusive):
-    "Rows that take part in the task, and whether its labels are classes."
-    full = ~np.isnan(targets).any(1)
-    ones = (targets == 1).sum(1)
-    if exclusive is None:
-        known = any({*labels} <= {*LABEL_SETS[s]} for s in EXCLUSIVE_SETS) and len(labels) > 1
-        exclusive = is_exclusive(targets[full]) or known
-    if not exclusive: return full,False
-    if (ones[full] > 1).any(): raise DataError(f"some pictures have more than one of {', '.join(labels)}", "use exclusive=False")
-    return full & (ones == 1),True
+# %% ../../nbs/15_data.splits.ipynb #ad8649c2
+def _about(manifest, ids):
+    "Counts of one part."
+    t = manifest.rows(ids)
+    return dict(pictures=len(t), patients=int(t.patient.nunique()), datasets={k:int(n) for k,n in t.dataset.value_counts().sort_index().items()},
+                classes={c:int((t[c] == 1).sum()) for c in manifest.labels})
 
-def _draw(group, columns, names, shares, gen):
-    "The part of each row, drawn by whole groups."
-    code,unique = pd.factorize(group)
-    counts = np.zeros((len(unique), len(names))); np.add.at(counts, code, columns)
-    need,have = int((shares > 0).sum()),(counts > 0).sum(0)
-    for name,n in zip(names, have):
-        if n < need: raise DataError(f"class {name!r} has {n} independent patients, and {need} parts need one each", "leave the class out, add patients, or set valid=0")
-    part = _allocate(counts, shares, gen)[code]
-    for p,share in enumerate(shares):
-        lost = [n for n,c in zip(names, columns[part == p].sum(0)) if not c]
-        if share and lost: raise DataError(f"class {lost[0]!r} could not be put in {('train','valid','test')[p]}: too few independent patients", "use larger shares, or leave the class out")
-    return part
-
-# %% ../../nbs/15_data.splits.ipynb #80b4576a
+# %% ../../nbs/15_data.splits.ipynb #4a957ac7
 @patch
 def describe(self:Protocol,
     manifest:Manifest # the manifest it was made from
-)->dict: # numbers and text only, for data.json
-    "Counts per part and class, patients per part, quarantined files, hashes."
-    def count(ids):
-        rows = manifest.rows(ids)
-        return {c:int((rows[c] == 1).sum()) for c in manifest.labels}
-    n = lambda ids: dict(pictures=len(ids), patients=int(manifest.rows(ids).patient.nunique()),
-                         datasets={k:int(v) for k,v in manifest.rows(ids).dataset.value_counts().sort_index().items()}, classes=count(ids))
+)->dict: # numbers and text, for data.json
+    "Hashes, counts per part, dataset and class, patients per part, and what was left out and why."
     used = np.union1d(self.pool, np.union1d(self.valid, self.test))
-    return dict(manifest_hash=self.manifest_hash, protocol_hash=self.hash, labels=list(self.labels), exclusive=self.exclusive, seed=self.seed,
-                **self.settings, parts={p:n(ids) for p,ids in self.parts.items()}, held_back=len(manifest)-len(used),
-                quarantine=[dict(image=r.image, reason=r.reason) for r in manifest.quarantine.itertuples()])
+    return dict(manifest_hash=self.manifest_hash, protocol_hash=self.hash, labels=list(self.labels), exclusive=self.exclusive,
+                seed=self.seed, **self.settings, pictures=len(manifest), patients=int(manifest.table.patient.nunique()),
+                parts={p:_about(manifest, ids) for p,ids in self.parts.items()}, held_back=len(manifest)-len(used),
+                patients_unknown=manifest.patients_unknown, quarantine=manifest.quarantine[["dataset","image","reason"]].to_dict("records"))
 
+# %% ../../nbs/15_data.splits.ipynb #98964d08
 @patch
 def save(self:Protocol,
     path # JSON file to write
 )->Path: # the same
-    "Write the protocol."
-    hexes = {p:[f"{i:016x}" for i in ids.tolist()] for p,ids in self.parts.items()}
-    write_json(path, dict(hash=self.hash, manifest_hash=self.manifest_hash, labels=self.labels, seed=self.seed, exclusive=self.exclusive, settings=self.settings, **hexes))
+    "Write the protocol; ids as 16 hexadecimal digits."
+    ids = {p:[f"{i:016x}" for i in a.tolist()] for p,a in self.parts.items()}
+    write_json(path, dict(hash=self.hash, manifest_hash=self.manifest_hash, labels=self.labels, exclusive=self.exclusive, seed=self.seed, settings=self.settings, **ids))
     return Path(path)
+
+# %% ../../nbs/15_data.splits.ipynb #15677c56
+@patch(cls_method=True)
+def load(cls:Protocol,
+    path # JSON file written by `save`
+)->Protocol: # what was saved
+    "Read a protocol. Raises `DataError` when the file was changed."
+    d = read_json(path)
+    try:
+        ids = {p:np.array([int(i, 16) for i in d[p]], np.uint64) for p in ("pool","train","valid","test")}
+        found,named = cls(**ids, **{k:d[k] for k in ("labels","seed","manifest_hash","exclusive","settings")}),d["hash"]
+    except (KeyError, TypeError, ValueError, OverflowError) as e: raise DataError(f"{path} is not a protocol ({e!r})", "split again") from None
+    if found.hash != named: raise DataError(f"{path} was changed: its parts do not have the hash it names", "split again")
+    return found

@@ -13,9 +13,9 @@ import cv2, matplotlib.pyplot as plt, numpy as np
 from fastcore.basics import patch
 from ..core import DataError, ParameterError, hash_json
 
-# %% ../../nbs/17_data.views.ipynb #4553fe06
+# %% ../../nbs/17_data.views.ipynb #611ce37f
 def _mix(x):
-    "The finaliser of SplitMix64: flipping one bit of `x` (uint64 array) flips each bit of the result half of the time."
+    "SplitMix64's finaliser: flipping one bit of `x` (uint64 array) flips each bit of the result half of the time."
     x = (x ^ (x >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
     x = (x ^ (x >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
     return x ^ (x >> np.uint64(31))
@@ -24,9 +24,9 @@ _GOLDEN = np.uint64(0x9E3779B97F4A7C15) # 2**64 divided by the golden ratio, odd
 
 def _words(v):
     "`v`, a number or an array of them, as uint64 (1,) or (n,)."
-    return np.array([int(v) & 0xFFFFFFFFFFFFFFFF], np.uint64) if np.ndim(v) == 0 else np.asarray(v).astype(np.uint64)
+    return np.asarray(v).astype(np.uint64) if np.ndim(v) else np.array([int(v) & 0xFFFFFFFFFFFFFFFF], np.uint64)
 
-# %% ../../nbs/17_data.views.ipynb #f711e2d2
+# %% ../../nbs/17_data.views.ipynb #0fbf8df1
 def uniforms(
     seed:int, # the run's seed
     epoch:int, # pass over the data
@@ -34,7 +34,7 @@ def uniforms(
     number, # view number, or one for each image (n,)
     slots:int # how many numbers to draw for each image
 )->np.ndarray: # float64 (n, slots), uniform in [0, 1)
-    "Random numbers that depend on nothing but the arguments: slot `j` of an image is output `j` of its own SplitMix64 sequence."
+    "Random numbers that depend on the arguments alone: slot `j` is output `j` of the image's own SplitMix64 sequence."
     state = np.zeros(1, np.uint64)
     for word in (seed, epoch, number, ids): state = _mix(state + _words(word) + _GOLDEN)
     steps = np.arange(1, slots+1, dtype=np.uint64)*_GOLDEN
@@ -73,18 +73,20 @@ def _check(self:View):
     for p in ("flip","jitter","blur","solarise"): need(0 <= getattr(self, p) <= 1, p, "a chance from 0 to 1")
     for p in ("brightness","contrast"): need(0 <= getattr(self, p) <= 1, p, "between 0 and 1")
 
-# %% ../../nbs/17_data.views.ipynb #1268b22d
+# %% ../../nbs/17_data.views.ipynb #ed65fc5a
 _TRIES = 10 # windows tried before falling back, as in torchvision
-_SLOT = {name:2*_TRIES+i for i,name in enumerate("top left flip rotate jitter brightness contrast blur sigma solarise".split())}
+_NAMES = "top left flip rotate jitter brightness contrast blur sigma solarise".split()
+_SLOT = {name:2*_TRIES+i for i,name in enumerate(_NAMES)} # after the slots of the tries
 
 def _windows(u, H, W, scale, lo, hi):
-    "Heights and widths of the crops (n,), and whether they came from a try; `H`, `W` (n,1) are the pictures' sides, `lo`, `hi` (n,1) the shapes allowed."
+    "Heights and widths (n,) of crops of pictures `H` by `W`, shapes from `lo` to `hi` (all (n,1)), and whether a try fitted."
     area = H*W*(scale[0] + u[:,:_TRIES]*(scale[1]-scale[0]))
     r = np.exp(np.log(lo) + u[:,_TRIES:2*_TRIES]*(np.log(hi)-np.log(lo)))
     h,w = np.rint(np.sqrt(area/r)),np.rint(np.sqrt(area*r))
     fits = (h >= 1) & (h <= H) & (w >= 1) & (w <= W)
     ok,first = fits.any(1, keepdims=True),fits.argmax(1)[:,None]
-    pick = lambda tried, fallback, side: np.where(ok, np.take_along_axis(tried, first, 1), np.clip(np.rint(fallback), 1, side))[:,0]
+    def pick(tried, fallback, side):
+        return np.where(ok, np.take_along_axis(tried, first, 1), np.clip(np.rint(fallback), 1, side))[:,0]
     return pick(h, W/lo, H), pick(w, H*hi, W), ok[:,0]
 
 def _crop(u, shapes, scale, ratio):
@@ -95,7 +97,7 @@ def _crop(u, shapes, scale, ratio):
     place = lambda name, gap: np.where(ok, np.floor(u[:,_SLOT[name]]*(gap+1)), gap//2)
     return tuple(v.astype(int) for v in (place("top", H[:,0]-h), place("left", W[:,0]-w), h, w))
 
-# %% ../../nbs/17_data.views.ipynb #acd8211e
+# %% ../../nbs/17_data.views.ipynb #84c22228
 def draw(
     view:View, # what may happen to an image
     seed:int, # the run's seed
@@ -106,17 +108,20 @@ def draw(
 )->dict: # arrays (n,): top, left, height, width, rotate, flip, brightness, contrast, sigma, solarise
     "Decide what happens to each image, for a whole batch at once."
     ids,shapes = np.atleast_1d(ids),np.asarray(shapes)
-    if shapes.shape != (len(ids),2): raise ParameterError(f"shapes is {shapes.shape} for {len(ids)} ids", "give (height, width) for each id")
+    if shapes.shape != (len(ids),2):
+        raise ParameterError(f"shapes is {shapes.shape} for {len(ids)} ids", "give (height, width) for each id")
+    if ids.dtype.kind not in "iu": raise ParameterError(f"ids of type {ids.dtype}", "give uint64 or int64; floats lose digits")
     u = uniforms(seed, epoch, ids, number, 2*_TRIES+len(_SLOT))
     at = lambda name: u[:,_SLOT[name]]
     factor = lambda name: np.where(at("jitter") < view.jitter, 1 + getattr(view, name)*(2*at(name)-1), 1.)
     lo,hi = view.sigma
     top,left,height,width = _crop(u, shapes, view.scale, view.ratio)
-    return dict(top=top, left=left, height=height, width=width, rotate=view.rotate*(2*at("rotate")-1), flip=at("flip") < view.flip,
-                brightness=factor("brightness"), contrast=factor("contrast"), solarise=at("solarise") < view.solarise,
-                sigma=np.where(at("blur") < view.blur, lo+(hi-lo)*at("sigma"), 0.))
+    return dict(top=top, left=left, height=height, width=width,
+                rotate=view.rotate*(2*at("rotate")-1), flip=at("flip") < view.flip,
+                brightness=factor("brightness"), contrast=factor("contrast"),
+                sigma=np.where(at("blur") < view.blur, lo+(hi-lo)*at("sigma"), 0.), solarise=at("solarise") < view.solarise)
 
-# %% ../../nbs/17_data.views.ipynb #c12f6b01
+# %% ../../nbs/17_data.views.ipynb #b848a2f9
 @lru_cache(4096)
 def _taps(var):
     "A symmetric kernel that sums to 1, of variance `var` in square pixels."
@@ -126,18 +131,19 @@ def _taps(var):
     return (g/g.sum()).astype(np.float32)
 
 def _soften(x, fy, fx, k=1):
-    "Blur `x`, in which blocks of `k` are averaged already, so that linear reading in steps of `fy`, `fx` does not alias."
+    "Blur `x`, in which blocks of `k` are averaged already: reading in steps of `fy`, `fx` must not alias."
     vy,vx = (round(max(((f*f - 1)/6 - (k*k-1)/4)/k**2, 0), 2) for f in (fy,fx))
-    return cv2.sepFilter2D(x, -1, _taps(vx), _taps(vy), borderType=cv2.BORDER_REPLICATE) if max(vx,vy) > .03 else x
+    if max(vx,vy) < .03: return x
+    return cv2.sepFilter2D(x, -1, _taps(vx), _taps(vy), borderType=cv2.BORDER_REPLICATE)
 
 def _blocks(x, k):
-    "Mean over blocks of `k` by `k` pixels. An incomplete last block is filled up by repeating the edge, or the picture would shift."
+    "Mean over blocks of `k` by `k` pixels; the edge is repeated to fill the last block, or the picture would shift."
     if k == 1: return x
     h,w = x.shape
     if h%k or w%k: x = cv2.copyMakeBorder(x, 0, -h%k, 0, -w%k, cv2.BORDER_REPLICATE)
     return cv2.resize(x, (x.shape[1]//k, x.shape[0]//k), interpolation=cv2.INTER_AREA)
 
-# %% ../../nbs/17_data.views.ipynb #b7c317ad
+# %% ../../nbs/17_data.views.ipynb #775f55f1
 def _straight(x, size, flip):
     "`x` resized to `size`, perhaps mirrored."
     x = _soften(x, x.shape[0]/size, x.shape[1]/size)
@@ -154,7 +160,8 @@ def _place(x, size, top, left, h, w, rotate, flip):
     y0,x0 = max(0, int(cy-h*reach)-margin),max(0, int(cx-w*reach)-margin)
     x = _blocks(x[y0:int(cy+h*reach)+margin+1, x0:int(cx+w*reach)+margin+1], k)
     ay,ax,half = fy/k,(-fx if flip else fx)/k,.5-size/2
-    M = np.array([[ax*c, -ax*s, (cx-x0)/k-.5 + ax*(c-s)*half], [ay*s, ay*c, (cy-y0)/k-.5 + ay*(s+c)*half]])
+    M = np.array([[ax*c, -ax*s, (cx-x0)/k-.5 + ax*(c-s)*half],
+                  [ay*s,  ay*c, (cy-y0)/k-.5 + ay*(s+c)*half]])
     return cv2.warpAffine(_soften(x, fy, fx, k), M, (size,size), flags=cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP)
 
 # %% ../../nbs/17_data.views.ipynb #da9ff3e4
@@ -176,12 +183,13 @@ def _blur(x, sigma):
     g /= g.sum()
     return cv2.sepFilter2D(x, -1, g, g, borderType=cv2.BORDER_REFLECT_101)
 
-# %% ../../nbs/17_data.views.ipynb #37e2147f
+# %% ../../nbs/17_data.views.ipynb #00f1c591
 _DRAWS = "top left height width rotate flip brightness contrast sigma solarise".split()
 
 def _view(x, size, top, left, h, w, rotate, flip, brightness, contrast, sigma, solarise):
     "One view of `x`."
-    if x.ndim != 2 or x.dtype != np.uint8: raise DataError(f"its pixels are {x.dtype} of shape {x.shape}", "views are made of grey uint8 pixels (height, width)")
+    if x.ndim != 2 or x.dtype != np.uint8:
+        raise DataError(f"its pixels are {x.dtype} of shape {x.shape}", "views are made of grey uint8 pixels (height, width)")
     x = _place(x, size, top, left, h, w, rotate, flip)
     table = _tone(x, brightness, contrast) if brightness != 1 or contrast != 1 else None
     if solarise and not sigma: table = _INVERT if table is None else _INVERT[table]
@@ -233,7 +241,7 @@ def change(self:Recipe,
         if k not in known: raise ParameterError(f"a View has no field {k!r}", f"use one of: {', '.join(known)}")
     return replace(self, views=tuple(replace(v, **fields) for v in self.views))
 
-# %% ../../nbs/17_data.views.ipynb #3b8f7a19
+# %% ../../nbs/17_data.views.ipynb #ced9540c
 def simclr(
     size:int=224, # side of the views, pixels
     min_scale:float=.3, # least share of the area that a crop keeps
@@ -241,18 +249,19 @@ def simclr(
     rotate:float=10. # greatest turn, degrees
 )->Recipe: # two views
     "Two views for SimCLR (Chen et al. 2020), without colour and milder, for chest X-rays."
-    view = View(size, scale=(min_scale,1.), flip=flip, rotate=rotate, brightness=.4, contrast=.4, jitter=.8,
-                blur=.5, sigma=(.1*size/224, 2*size/224))
+    view = View(size, scale=(min_scale,1.), flip=flip, rotate=rotate,
+                brightness=.2, contrast=.4, jitter=.8, blur=.5, sigma=(.1*size/224, 2*size/224))
     return Recipe("simclr", (view,view))
 
-# %% ../../nbs/17_data.views.ipynb #d4c30daa
+# %% ../../nbs/17_data.views.ipynb #989de666
 def supervised(
     size:int=224, # side of the view, pixels
     flip:float=0., # chance of a mirror image; off, because the heart lies on the left
     rotate:float=10. # greatest turn, degrees
 )->Recipe: # one view
     "One mild view for training a classifier: small turns, crops of 80 % and more, a little light."
-    return Recipe("supervised", (View(size, scale=(.8,1.), ratio=None, flip=flip, rotate=rotate, brightness=.1, contrast=.1),))
+    view = View(size, scale=(.8,1.), ratio=None, flip=flip, rotate=rotate, brightness=.1, contrast=.1)
+    return Recipe("supervised", (view,))
 
 def plain(
     size:int=224 # side of the view, pixels
@@ -274,7 +283,7 @@ def make_views(
     numbers = [k + len(recipe)*np.asarray(repeat) for k in range(len(recipe))]
     return [render(images, draw(v, seed, epoch, ids, k, shapes), v) for v,k in zip(recipe.views, numbers)]
 
-# %% ../../nbs/17_data.views.ipynb #be7bf1a5
+# %% ../../nbs/17_data.views.ipynb #f00d5818
 def plot_views(
     bank, # where pixels come from
     recipes, # one recipe, or a list of them
@@ -284,20 +293,20 @@ def plot_views(
 ): # figure and axes
     "Each image as the bank holds it and, beside it, its views by each recipe."
     recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
-    columns = [(r,e,k) for r in recipes for e in range(1 if r.name == "plain" else epochs) for k in range(len(r))]
-    ids,n = np.atleast_1d(ids),1+len(columns)
-    wrap = n if len(ids) > 1 or n <= 8 else -(-n//-(-n//6)) # one image with many views takes several rows
-    rows = len(ids)*-(-n//wrap)
-    fig,axes = plt.subplots(rows, wrap, figsize=(1.45*wrap,1.6*rows), squeeze=False, layout="constrained")
-    for ax in axes.flat: ax.axis("off")
-    for i,id in enumerate(ids): _plot_row(bank, columns, id, seed, axes.flat[i*wrap:] if len(ids) > 1 else axes.flat)
+    views = [(r,e,k) for r in recipes for e in range(1 if r.name == "plain" else epochs) for k in range(len(r))]
+    ids,n = np.atleast_1d(ids),1+len(views)
+    fig,axes = plt.subplots(len(ids), n, figsize=(1.25*n,1.4*len(ids)), squeeze=False, layout="constrained")
+    for row,id in zip(axes, ids): _plot_row(bank, views, id, seed, row)
     return fig,axes
 
-# %% ../../nbs/17_data.views.ipynb #bf91b4e8
-def _plot_row(bank, columns, id, seed, axes):
-    "One image and its views."
+# %% ../../nbs/17_data.views.ipynb #b9ec1426
+def _plot_row(bank, views, id, seed, axes):
+    "One image and its `views`, a list of (recipe, epoch, number)."
     shown = [("image", bank.images([id])[0])]
-    shown += [(f"{r.name}, epoch {e}" + (f", view {k+1}" if len(r) > 1 else ""), make_views(bank, r, seed, e, [id])[k][0,0]) for r,e,k in columns]
+    for r,e,k in views:
+        title = r.name if r.name == "plain" else f"{r.name}, epoch {e}" + (f", view {k+1}" if len(r) > 1 else "")
+        shown.append((title, make_views(bank, r, seed, e, [id])[k][0,0]))
     for ax,(title,x) in zip(axes, shown):
         ax.imshow(x, cmap="gray", vmin=0, vmax=255)
         ax.set_title(title, fontsize=7)
+        ax.axis("off")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['majority', 'thumbnails', 'thumbnail']
 
-# %% ../../nbs/23_eval.baselines.ipynb #dd969aaf
+# %% ../../nbs/23_eval.baselines.ipynb #c0245b18
 import numpy as np, pandas as pd
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
@@ -14,7 +14,7 @@ from ..core import DataError
 from ..data.bank import Bank
 from ..data.images import resize
 from ..data.splits import Protocol
-from .metrics import Case, auc, evaluate, predictions_table
+from .metrics import Case, evaluate, predictions_table
 
 # %% ../../nbs/23_eval.baselines.ipynb #6b8d30bf
 def _table(bank, protocol, labels, scores, part, arm):

@@ -78,7 +78,7 @@ def plot_metrics(
     fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return fig,axes[0]
 
-# %% ../../nbs/22_eval.plots.ipynb #c6dddcdc
+# %% ../../nbs/22_eval.plots.ipynb #3d1f4161
 def _metric_panel(ax, rows, arms, name):
     "Dots and intervals of one metric."
     if not len(rows): raise DataError(f"the metrics table has no {name}", "compute it, or leave it out with show=")
@@ -86,7 +86,7 @@ def _metric_panel(ax, rows, arms, name):
         for r in rows[rows.arm == arm].itertuples():
             if np.isnan(r.value):
                 ax.text(.5, i, "undefined", ha="center", va="center", color="#777777", fontsize=8); continue
-            ax.plot([r.low,r.high], [i,i], color=colour(arm), lw=2.4, solid_capstyle="round", alpha=.55)
+            ax.plot([r.low,r.high], [i,i], color=colour(arm), lw=2.4, solid_capstyle="round", alpha=.55) # nothing where NaN
             ax.plot(r.value, i, "o", color=colour(arm), ms=6)
             ax.annotate(f"{r.value:.2f}", (r.value,i), (0,6), textcoords="offset points", ha="center", fontsize=7.5)
     ax.set(xlabel=f"{name} ({rows.level.max():.0%} interval)" if rows.level.notna().any() else name, xlim=(-.02,1.02))
@@ -151,7 +151,7 @@ def curve_table(
             out.append(pd.DataFrame(dict(arm=arm, label=l, x=x, y=y)))
     return pd.concat(out, ignore_index=True)
 
-# %% ../../nbs/22_eval.plots.ipynb #ddd9456d
+# %% ../../nbs/22_eval.plots.ipynb #9cafd2c5
 def _panels(k, width=2.75, height=2.6, ncols=4):
     "`k` square panels in rows, the unused ones hidden."
     c = min(k, ncols); r = -(-k//c)
@@ -164,7 +164,7 @@ def _curves(predictions, kind, metric, arms, part, title, xlabel, ylabel):
     "A panel per class, a line per arm."
     rows,arms,labels,_ = _arms(predictions, arms, part)
     points,values = curve_table(rows, kind, arms, part),measure(rows, part, metrics=(metric,)).set_index(["arm","label"])
-    fig,axes = _panels(len(labels))
+    fig,axes = _panels(len(labels), height=2.7+.17*len(arms))
     for ax,l in zip(axes, labels):
         for arm in arms:
             p,v = points[(points.arm == arm) & (points.label == l)],values.loc[(arm,l)]
@@ -172,7 +172,7 @@ def _curves(predictions, kind, metric, arms, part, title, xlabel, ylabel):
             ax.plot(p.x, p.y, color=colour(arm), label=name, drawstyle="default" if kind == "roc" else "steps-pre",
                     zorder=2 if arm in BASELINES else 3)
         ax.set(title=l, xlim=(-.02,1.02), ylim=(-.02,1.04))
-        ax.legend(loc="lower right" if kind == "roc" else "lower left", title=_pretty(metric), title_fontsize=8)
+        ax.legend(loc="upper left", bbox_to_anchor=(-.02,-.24), title=_pretty(metric), title_fontsize=8, alignment="left", borderpad=0)
     for ax in axes[::min(len(labels), 4)]: ax.set_ylabel(ylabel)
     for ax in axes[-min(len(labels), 4):]: ax.set_xlabel(xlabel)
     fig.suptitle(title, x=.01, ha="left", fontsize=10)

@@ -78,17 +78,30 @@ def interval(
     low,high = np.quantile(v, [(1-level)/2, (1+level)/2])
     return float(low),float(high),note
 
-# %% ../../nbs/21_eval.stats.ipynb #cdfc0efa
-_ALONE = np.nan,np.nan,"no interval: one patient only"
+# %% ../../nbs/21_eval.stats.ipynb #fdd0a32b
+def _alone(d, labels):
+    "Why there can be no interval, for each label, for their mean, and for accuracy; empty where there can."
+    def lone(rows): return rows.patient.nunique() == 1
+    found = {l:f"no interval: one patient is all of {word}{l}" for l in labels for word,v in (("",1), ("no ",0)) if lone(d[d[f"target_{l}"] == v])}
+    out = dict.fromkeys(labels, "") | found
+    out["macro"] = out["weighted"] = out["balanced_accuracy"] = next(iter(found.values()), "")
+    if lone(d): out = dict.fromkeys(out, "no interval: one patient only")
+    return out | dict(accuracy="no interval: one patient only" if lone(d) else "")
 
+def _interval(values, level, alone, metric, label):
+    "The interval, or none where one patient stands for a class."
+    why = alone.get(label or metric, alone["accuracy"])
+    return (np.nan,np.nan,why) if why else interval(values, level)
+
+# %% ../../nbs/21_eval.stats.ipynb #1f8232f3
 def _intervals(rows, d, labels, level, n_boot, seed, **kwargs):
     "`rows` of one arm with the intervals filled in."
-    resampled = bootstrap(*arrays(d, labels), labels, d.patient, n_boot, seed, **kwargs)
-    one = d.patient.nunique() == 1
+    resampled,alone = bootstrap(*arrays(d, labels), labels, d.patient, n_boot, seed, **kwargs),_alone(d, labels)
     for r in rows:
         r["level"] = level
         if np.isnan(r["value"]): continue
-        r["low"],r["high"],note = _ALONE if one else interval(resampled[r["metric"],r["label"]], level)
+        key = r["metric"],r["label"]
+        r["low"],r["high"],note = _interval(resampled[key], level, alone, *key)
         r["reason"] = "; ".join(x for x in (r["reason"],note) if x)
     return rows
 
@@ -133,7 +146,7 @@ class Difference:
         "Does the interval leave out 0?"
         return bool(self.low > 0 or self.high < 0)
 
-# %% ../../nbs/21_eval.stats.ipynb #91876029
+# %% ../../nbs/21_eval.stats.ipynb #252b0c25
 def _name(metric, label):
     "How a metric is called in a sentence."
     word = dict(auc="AUC", f1="F1").get(metric, metric.replace("_"," "))
@@ -142,7 +155,7 @@ def _name(metric, label):
 def _difference_text(self):
     "A sentence."
     what = f"{self.arm_a} minus {self.arm_b}, {_name(self.metric, self.label)}"
-    if np.isnan(self.low): return f"{what}: undefined ({self.reason})"
+    if np.isnan(self.low): return f"{what}: {'undefined' if np.isnan(self.value) else format(self.value, '+.3f')} ({self.reason})"
     verdict = f"{self.arm_a if self.value > 0 else self.arm_b} is better" if self.detectable else "no detectable difference"
     sure = f"{self.level:.0%} interval {self.low:+.3f} to {self.high:+.3f}, {self.n} images of {self.patients} patients"
     return f"{what}: {self.value:+.3f} ({sure}): {verdict}"
@@ -163,7 +176,7 @@ def _paired(predictions, arm_a, arm_b, labels):
         if bad: raise DataError(f"{both} disagree about {c} in {bad} images", "predict both from the same manifest")
     return a,b
 
-# %% ../../nbs/21_eval.stats.ipynb #e9d15bef
+# %% ../../nbs/21_eval.stats.ipynb #5ad79630
 def compare(
     predictions:pd.DataFrame, # a predictions table that holds both arms
     arm_a:str, # the arm in question
@@ -185,15 +198,14 @@ def compare(
     points = [r for r in measure(predictions, part, **kw).query("label == @label").itertuples() if r.arm in (arm_a,arm_b)]
     if not points: raise ParameterError(f"{metric} has no label {label!r}", f"choose a class, macro or weighted; '' for accuracy")
     draws = [bootstrap(*arrays(d, labels), labels, d.patient, n_boot, seed, **kw)[metric,label] for d in (a,b)]
-    return _difference(arm_a, arm_b, metric, label, level, points, draws, a.patient)
+    return _difference(arm_a, arm_b, metric, label, level, points, draws, a, _alone(a, labels))
 
-# %% ../../nbs/21_eval.stats.ipynb #a2d8a79d
-def _difference(arm_a, arm_b, metric, label, level, points, draws, patients):
+# %% ../../nbs/21_eval.stats.ipynb #b6cdd41d
+def _difference(arm_a, arm_b, metric, label, level, points, draws, rows, alone):
     "The `Difference` of two sets of draws."
     by = {p.arm:p for p in points}; a,b = by[arm_a],by[arm_b]
-    value,(low,high,note) = a.value-b.value,interval(draws[0]-draws[1], level)
+    value,(low,high,note) = a.value-b.value,_interval(draws[0]-draws[1], level, alone, metric, label)
     if np.isnan(value): note = "; ".join(f"{p.arm}: {p.reason}" for p in (a,b) if np.isnan(p.value))
     elif a.reason != b.reason: value,note = np.nan,"the arms average different classes"
-    elif patients.nunique() == 1: low,high,note = np.nan,np.nan,"no interval: one patient only"
     if np.isnan(value): low = high = np.nan
-    return Difference(arm_a, arm_b, metric, label, float(value), low, high, level, a.n, patients.nunique(), note)
+    return Difference(arm_a, arm_b, metric, label, float(value), low, high, level, a.n, rows.patient.nunique(), note)

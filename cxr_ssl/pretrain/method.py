@@ -44,7 +44,7 @@ class Method(nn.Module):
     def loss(self, outputs, ids): raise NotImplementedError(f"{type(self).__name__}.loss: outputs, ids -> scalar")
     def after_step(self, progress): pass
 
-# %% ../../nbs/40_pretrain.method.ipynb #2c23ca92
+# %% ../../nbs/40_pretrain.method.ipynb #904cafde
 METHODS = {} # name -> class
 
 def register_method(
@@ -62,7 +62,8 @@ def make_method(
     "The method called `name`. Raises `ParameterError`."
     if name in METHODS: return METHODS[name](encoder, **kwargs)
     near = difflib.get_close_matches(name, METHODS, 1)
-    raise ParameterError(f"method={name!r} is not known", f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(METHODS)}")
+    remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(METHODS)}"
+    raise ParameterError(f"method={name!r} is not known", remedy)
 
 # %% ../../nbs/40_pretrain.method.ipynb #27f28c0a
 def gradient_reach(
@@ -77,7 +78,7 @@ def gradient_reach(
         if p.requires_grad: parts.setdefault(name.split(".")[0], []).append(p)
     return {k:norm(ps) for k,ps in parts.items()}
 
-# %% ../../nbs/40_pretrain.method.ipynb #38a8e48f
+# %% ../../nbs/40_pretrain.method.ipynb #c1d97239
 class GradientReach(FitCallback):
     "Stops in the first step of a fit when a part of the method gets no gradient, and names it."
     run_valid = False
@@ -88,8 +89,9 @@ class GradientReach(FitCallback):
         lost = [n for n,p in self.model.named_parameters() if p.requires_grad and p.grad is None]
         dead = lost or [k for k,v in gradient_reach(self.model).items() if not v > 0]
         if not dead: return
-        raise CxrError(f"{type(self.model).__name__}: no gradient reaches {', '.join(map(repr, dead[:5]))}",
-                       "use it in the loss without detaching it, or set requires_grad_(False) if it is not meant to learn")
+        names = ", ".join(map(repr, dead[:3])) + (f" and {len(dead)-3} more" if len(dead) > 3 else "")
+        raise CxrError(f"{type(self.model).__name__}: no gradient reaches {names}",
+                       "use it in the loss and do not detach it; if it is not meant to learn, requires_grad_(False)")
 
 # %% ../../nbs/40_pretrain.method.ipynb #806e4148
 def pixel_scale(
@@ -105,7 +107,7 @@ class _AfterStep(FitCallback):
     run_valid = False
     def after_step(self): self.model.after_step(self.pct_train)
 
-# %% ../../nbs/40_pretrain.method.ipynb #4e66605f
+# %% ../../nbs/40_pretrain.method.ipynb #e331cf1f
 def pretrain_learner(
     method:Method, # what to train
     bank, # where pixels come from
@@ -122,7 +124,9 @@ def pretrain_learner(
 ): # a fastai `Learner`; `fit_one_cycle(epochs)` trains, and goes on after a kill
     "The learner that pretrains `method` on the images `ids` of `bank`."
     ids,norm = np.sort(np.asarray(ids).astype(np.uint64)),pixel_scale(method.encoder)
-    dl = ViewLoader(bank, ids, method.recipe, bs=bs, shuffle=True, seed=seed, drop_last=True, device=pick_device(device), **norm)
-    about = dict(method=type(method).__name__, recipe=method.recipe.hash, images=hash_arrays(ids, bank.shapes(ids)), **norm)
+    dl = ViewLoader(bank, ids, method.recipe, bs=bs, shuffle=True, seed=seed, drop_last=True,
+                    device=pick_device(device), **norm)
+    about = dict(method=type(method).__name__, recipe=method.recipe.hash,
+                 images=hash_arrays(ids, bank.shapes(ids)), **norm)
     return make_learner(method, DataLoaders(dl), method.loss, lr=lr, wd=wd, record=record, arm=arm, seed=seed,
                         cbs=[_AfterStep(), GradientReach(), *L(cbs)], about=about, **kwargs)
