@@ -6,15 +6,16 @@
 __all__ = ['FitCallback', 'AdamW', 'History', 'bar_text', 'Bar', 'NaNGuard', 'SetEpoch', 'Seed', 'KeepBest', 'save_state',
            'load_state', 'Checkpoint', 'make_learner']
 
-# %% ../nbs/03_training.ipynb #e214b4f0
+# %% ../nbs/03_training.ipynb #7d39e9f0
 import json, math, random, time, warnings
+from glob import escape
 from pathlib import Path
 import numpy as np, torch
 from fastai.callback.core import Callback, CancelEpochException, TrainEvalCallback, event
 from fastai.callback.schedule import ParamScheduler
 from fastai.learner import CastToTensor, Learner, Recorder
 from fastai.optimizer import Optimizer, OptimWrapper
-from fastcore.basics import patch
+from fastcore.basics import noop, patch
 from fastcore.foundation import L
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
@@ -373,7 +374,7 @@ def _difference(theirs, ours):
     words = [f"{k} is {theirs.get(k, 'absent')} there and {ours.get(k, 'absent')} here" for k in keys[:3]]
     return "; ".join(words + ([f"and {len(keys)-3} more"] if len(keys) > 3 else []))
 
-# %% ../nbs/03_training.ipynb #d40f2f04
+# %% ../nbs/03_training.ipynb #0f3a1c62
 class Checkpoint(FitCallback):
     "Saves the state of training at the start of epochs; a fit called again goes on from the newest good file."
     order = -20 # before all others, save for `Seed`
@@ -390,16 +391,17 @@ class Checkpoint(FitCallback):
     def before_fit(self):
         self.signature = json.loads(json.dumps(_signature(self.learn, self.about)))
         self.good,self.done,self.saved_at = [],None,-math.inf
-        for debris in self.folder.glob(f".{self.prefix}_*.tmp.safetensors"):
-            with disk_errors(debris): debris.unlink(missing_ok=True)
+        for path in self._files(".{}.*.tmp"): # what a kill during a save left behind
+            with disk_errors(path): path.unlink(missing_ok=True)
         self.loaded = self._find()
         if self.loaded: self.learn.first_epoch = self.loaded["epoch"]
 
-# %% ../nbs/03_training.ipynb #5e1aad25
+# %% ../nbs/03_training.ipynb #1116770f
 @patch
-def _files(self:Checkpoint):
+def _files(self:Checkpoint, pattern="{}"):
     "This run's checkpoints, the newest first."
-    return sorted(self.folder.glob(f"{self.prefix}_{'[0-9]'*5}.safetensors"), reverse=True)
+    name = pattern.format(f"{escape(self.prefix)}_{'[0-9]'*5}")
+    return sorted(self.folder.glob(f"{name}.safetensors"), reverse=True)
 
 @patch
 def _find(self:Checkpoint):
@@ -466,7 +468,7 @@ def after_fit(self:Checkpoint):
     if self.loaded: self._restore()
     elif self.done==self.n_epoch: self.save(self.n_epoch)
 
-# %% ../nbs/03_training.ipynb #abc684bb
+# %% ../nbs/03_training.ipynb #fefc5434
 def make_learner(
     model:nn.Module, # what is trained
     dls, # fastai `DataLoaders`: train, and valid if there is one
@@ -489,5 +491,5 @@ def make_learner(
         ours.append(Checkpoint(record.checkpoints, arm, every=every, about=dict(seed=seed) | (about or {})))
     learn = _Learner(dls, model, loss_func=loss_func, opt_func=opt_func, lr=lr, wd=wd, metrics=metrics,
                      cbs=[TrainEvalCallback(), CastToTensor(), Recorder(), *ours, *L(cbs)], default_cbs=False)
-    learn.logger = lambda *args: None # fastai would print
+    learn.logger = noop # fastai would print
     return learn

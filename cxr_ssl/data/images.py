@@ -12,7 +12,7 @@ import cv2, numpy as np
 from PIL import Image, ImageFile, ImageOps, UnidentifiedImageError
 from ..core import DataError, ParameterError, hash_arrays
 
-# %% ../../nbs/12_data.images.ipynb #6fbee309
+# %% ../../nbs/12_data.images.ipynb #d9adb971
 _FORMATS = ("PNG","JPEG","BMP","TIFF")
 
 def _read(path, max_bytes):
@@ -21,10 +21,12 @@ def _read(path, max_bytes):
         n = path.stat().st_size
         if not path.is_file(): raise DataError(f"{path} is not a file", "correct the path in the table")
         if n == 0: raise DataError(f"{path} is empty (0 bytes)", "fetch the file again, or leave it out")
-        if n > max_bytes: raise DataError(f"{path} has {n:,} bytes, more than max_bytes={max_bytes:,}", "check the file, or raise max_bytes")
+        if n > max_bytes:
+            raise DataError(f"{path} has {n:,} bytes, more than max_bytes={max_bytes:,}", "check the file, or raise max_bytes")
         return path.read_bytes()
     except FileNotFoundError: raise DataError(f"{path} does not exist", "correct the path or the root folder") from None
-    except OSError as e: raise DataError(f"{path} cannot be read: {e.strerror or e}", "check the disk and the rights of the file") from e
+    except OSError as e:
+        raise DataError(f"{path} cannot be read: {e.strerror or e}", "check the disk and the rights of the file") from e
 
 # %% ../../nbs/12_data.images.ipynb #1ca017ad
 def _refuse(path, data):
@@ -37,17 +39,20 @@ def _refuse(path, data):
         return DataError(f"{path} is a Git LFS pointer, not a picture", "run: git lfs pull")
     return DataError(f"{path} is not a {', '.join(_FORMATS)} picture, or its header is damaged", "fetch the file again, or convert it")
 
-# %% ../../nbs/12_data.images.ipynb #dd67c995
+# %% ../../nbs/12_data.images.ipynb #c45e98e4
 def _open(path, max_pixels, max_bytes):
     "An opened, not yet decoded Pillow image whose header is acceptable."
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ParameterError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is switched on, so half a picture would pass for a whole one", "switch it off")
+        raise ParameterError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is switched on, so half a picture would pass for a whole one",
+                             "switch it off")
     data = _read(path, max_bytes)
     try: im = Image.open(io.BytesIO(data), formats=_FORMATS)
-    except Image.DecompressionBombError: raise DataError(f"{path} claims more pixels than any radiograph has", "check the file") from None
+    except Image.DecompressionBombError:
+        raise DataError(f"{path} claims more pixels than any radiograph has", "check the file") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError): raise _refuse(path, data) from None
     w,h = im.size
-    if w*h > max_pixels: raise DataError(f"{path} is {w} x {h}, more than max_pixels={max_pixels:,}", "check the file, or raise max_pixels")
+    if w*h > max_pixels:
+        raise DataError(f"{path} is {w} x {h}, more than max_pixels={max_pixels:,}", "check the file, or raise max_pixels")
     if getattr(im, "n_frames", 1) > 1: raise DataError(f"{path} holds {im.n_frames} pictures", "save each one as its own file")
     return im
 
@@ -133,18 +138,20 @@ def _same_proportions(a, b, tolerance=.02):
     "Whether two (h,w) differ by no more than `tolerance` in their ratio of sides."
     return abs(math.log(a[0]*b[1]/(a[1]*b[0]))) <= tolerance
 
-# %% ../../nbs/12_data.images.ipynb #7b2788d4
+# %% ../../nbs/12_data.images.ipynb #adb6eac5
 def check_mask(
     path, # mask file
     shape # (h,w) of the image it belongs to
 ):
     "Raise `DataError` when the mask is missing or has other proportions than its image; reads the header only."
-    if not Path(path).is_file(): raise DataError(f"mask {path} does not exist", "correct the mask column, or leave it empty where there is no mask")
+    if not Path(path).is_file():
+        raise DataError(f"mask {path} does not exist", "correct the mask column, or leave it empty where there is no mask")
     size = image_size(path)
     if not _same_proportions(size, shape):
-        raise DataError(f"mask {path} is {size[1]} x {size[0]} but its image is {shape[1]} x {shape[0]}", "it belongs to another image: correct the mask column")
+        raise DataError(f"mask {path} is {size[1]} x {size[0]} but its image is {shape[1]} x {shape[0]}",
+                        "it belongs to another image: correct the mask column")
 
-# %% ../../nbs/12_data.images.ipynb #9dd2c6f5
+# %% ../../nbs/12_data.images.ipynb #93b50aa9
 def read_mask(
     path, # mask file: lung where 128 and above
     shape=None # (h,w) to bring it to, by nearest neighbour; None keeps its own
@@ -152,7 +159,9 @@ def read_mask(
     "A lung mask. Raises `DataError` when it is missing, of other proportions than `shape`, or marks nothing."
     check_mask(path, shape if shape is not None else image_size(path))
     mask = decode(path)
-    if mask.max() < 128: raise DataError(f"mask {path} marks no lung: its largest value is {mask.max()}, lung is 128 and above", "save it with 0 and 255")
+    if mask.max() < 128:
+        raise DataError(f"mask {path} marks no lung: its largest value is {mask.max()}, lung is 128 and above",
+                        "save it with 0 and 255")
     if shape is not None and mask.shape != tuple(shape):
         mask = cv2.resize(mask, (int(shape[1]), int(shape[0])), interpolation=cv2.INTER_NEAREST_EXACT)
     return mask >= 128

@@ -29,7 +29,7 @@ def _fail(table, bad, what, remedy):
     row,more = table.iloc[i],f" (and {n-1} more)" if n > 1 else ""
     raise DataError(f"row {table.index[i]} ({row.dataset}), {row.image}: {what(row) if callable(what) else what}{more}", remedy)
 
-# %% ../../nbs/13_data.manifest.ipynb #3b6d17f7
+# %% ../../nbs/13_data.manifest.ipynb #8d6fd257
 def _text(column):
     "A column as text: blanks are empty, whole numbers have no point."
     c = pd.Series(column).reset_index(drop=True)
@@ -41,10 +41,11 @@ def _number(table, name):
     c = table[name].reset_index(drop=True)
     if c.dtype == object or pd.api.types.is_string_dtype(c): c = c.where(c.notna() & (c.astype(str).str.strip() != ""), None)
     v = pd.to_numeric(c, errors="coerce").astype(np.float64)
-    _fail(table, v.isna() & c.notna(), lambda r: f"{name} is {r[name]!r}, which is not a number", "correct the table; name its label columns with labels= if this is none of them")
+    _fail(table, v.isna() & c.notna(), lambda r: f"{name} is {r[name]!r}, which is not a number",
+          "correct the table; name its label columns with labels= if this is none of them")
     return v
 
-# %% ../../nbs/13_data.manifest.ipynb #1de3327c
+# %% ../../nbs/13_data.manifest.ipynb #e6b7f14b
 _OUTSIDE = re.compile(r"^/|^[A-Za-z]:|\\|\0|(^|/)\.\.(/|$)")
 
 def _check_paths(table):
@@ -58,10 +59,11 @@ def _check_paths(table):
 def _inside(root, path):
     "`root/path`, or `DataError` when a symbolic link leads out of `root`."
     full,top = os.path.realpath(Path(root)/path),os.path.realpath(root)
-    if os.path.commonpath([full,top]) != top: raise DataError(f"{Path(root)/path} is a link that leads out of its root {root}", "copy the file into the root")
+    if os.path.commonpath([full,top]) != top:
+        raise DataError(f"{Path(root)/path} is a link that leads out of its root {root}", "copy the file into the root")
     return Path(root)/path
 
-# %% ../../nbs/13_data.manifest.ipynb #2862de89
+# %% ../../nbs/13_data.manifest.ipynb #2bb9bb7d
 def _check_values(table, labels):
     "Names, views, sexes, ages and labels that mean something."
     _fail(table, ~table.dataset.str.fullmatch(r"[\w.-]+"), lambda r: f"dataset {r.dataset!r} is not a plain name", "use letters, digits, _ . -")
@@ -69,14 +71,17 @@ def _check_values(table, labels):
     _fail(table, ~table.view.isin(VIEWS), lambda r: f"view {r.view!r} is not one of {', '.join(VIEWS)}", "map it to one of them")
     _fail(table, ~table.sex.isin(("M","F","")), lambda r: f"sex {r.sex!r} is not M, F or empty", "map it to one of them")
     _fail(table, (table.age < 0) | (table.age > 120), lambda r: f"age {r.age:g} is impossible", "give years from 0 to 120, or leave it blank")
-    for c in labels: _fail(table, ~(table[c].isna() | table[c].isin((1,0,-1))), lambda r: f"label {c} is {r[c]:g}", "use 1 present, 0 absent, -1 uncertain, blank not labelled")
+    for c in labels:
+        odd = ~(table[c].isna() | table[c].isin((1,0,-1)))
+        _fail(table, odd, lambda r: f"label {c} is {r[c]:g}", "use 1 present, 0 absent, -1 uncertain, blank not labelled")
 
-# %% ../../nbs/13_data.manifest.ipynb #59797959
+# %% ../../nbs/13_data.manifest.ipynb #bbd140df
 def _check_hashes(table):
     "Each id once; a full hash in every row."
     _fail(table, ~table.sha256.str.fullmatch("[0-9a-f]{64}"), "sha256 is missing or no SHA-256", "make the manifest with build_manifest")
     _fail(table, (table.width < 1) | (table.height < 1), "width or height is missing", "make the manifest with build_manifest")
-    _fail(table, table.sha256.str[:16].duplicated(), lambda r: f"the same pixels as {_first(table, r)}", "make the manifest with build_manifest, which sets duplicates aside")
+    _fail(table, table.sha256.str[:16].duplicated(), lambda r: f"the same pixels as {_first(table, r)}",
+          "make the manifest with build_manifest, which sets duplicates aside")
 
 def _first(table, row):
     "The first row with the pixels of `row`, and the labels in which the two differ."
@@ -104,7 +109,7 @@ def _tidy(table, labels=None):
     for c in ("patient","study"): t[c] = np.where((t[c] == "") | t[c].str.contains(":", regex=False), t[c], t.dataset + ":" + t[c])
     return t.astype({**{c:object for c in _WORDS}, **{c:np.float32 for c in labels}}).sort_values(["dataset","image"])
 
-# %% ../../nbs/13_data.manifest.ipynb #541b0823
+# %% ../../nbs/13_data.manifest.ipynb #32f394f6
 class Manifest:
     "One row per picture. Raises `DataError` naming the row that breaks a rule. Rows are put in order; do not edit `table` afterwards."
     def __init__(self,
@@ -118,7 +123,9 @@ class Manifest:
         _check_paths(self.table); _check_values(self.table, self.labels); _check_hashes(self.table)
         self.table = self.table.reset_index(drop=True)
         lost = sorted(set(self.table.dataset)-set(self.roots))
-        if lost: raise DataError(f"no root folder for dataset {lost[0]!r}", f"add it to roots, which has {', '.join(self.roots) or 'none'}")
+        if lost:
+            raise DataError(f"no root folder for dataset {lost[0]!r}",
+                            f"add it to roots, which has {', '.join(self.roots) or 'none'}")
         self.quarantine = _tidy_quarantine(quarantine)
 
     def __len__(self): return len(self.table)
@@ -223,17 +230,17 @@ def counts(self:Manifest)->pd.DataFrame: # a row for each dataset: pictures, pat
     t = pd.DataFrame({d:count(g) for d,g in self.table.groupby("dataset")}).T
     return t.reindex(columns=["pictures","patients",*self.labels]).astype("Int64").rename_axis("dataset")
 
-# %% ../../nbs/13_data.manifest.ipynb #785c2db1
+# %% ../../nbs/13_data.manifest.ipynb #ebe97a11
 def _headline(m):
     "What a manifest is, in a line."
     q = f", {len(m.quarantine)} in quarantine" if len(m.quarantine) else ""
     return f"Manifest {m.hash[:8]}: {len(m):,} pictures of {m.table.patient.nunique():,} patients{q}"
 
 @patch
-def __repr__(self:Manifest): return f"{_headline(self)}\n{self.counts().astype(object).fillna('').to_string()}"
+def __repr__(self:Manifest): return f"{_headline(self)}\n{self.counts().astype(object).where(lambda t: t.notna(), '').to_string()}"
 
 @patch
-def _repr_html_(self:Manifest): return f"<p>{_headline(self)}</p>{self.counts().astype(object).fillna('').to_html()}"
+def _repr_html_(self:Manifest): return f"<p>{_headline(self)}</p>{self.counts().astype(object).where(lambda t: t.notna(), '').to_html()}"
 
 # %% ../../nbs/13_data.manifest.ipynb #28fc523f
 _OPTIONAL = dict(study="", view="unknown", sex="", age=np.nan, mask="", split="", sha256="", width=0, height=0) # for rows not yet read
@@ -321,7 +328,7 @@ def save(self:Manifest,
     with atomic_path(path) as tmp: pq.write_table(table.replace_schema_metadata({**(table.schema.metadata or {}), "cxr_ssl":json.dumps(note)}), tmp)
     return path
 
-# %% ../../nbs/13_data.manifest.ipynb #0cf0ce51
+# %% ../../nbs/13_data.manifest.ipynb #0819b075
 @patch(cls_method=True)
 def load(cls:Manifest,
     path, # parquet file written by `save`
@@ -331,13 +338,14 @@ def load(cls:Manifest,
     if not Path(path).is_file(): raise DataError(f"manifest {path} does not exist", "check the path")
     try: table = pq.read_table(path); note = json.loads(table.schema.metadata[b"cxr_ssl"])
     except (pa.ArrowException, OSError, KeyError, TypeError, ValueError) as e:
-        raise DataError(f"{path} is damaged or not a manifest written by save", "make it again; a plain table is read by source=csv") from e
+        raise DataError(f"{path} is damaged or not a manifest written by save",
+                        "make it again; a plain table is read by source=csv") from e
     roots = note["roots"] if roots is None else roots if isinstance(roots, dict) else dict.fromkeys(note["roots"], roots)
     m = cls(table.to_pandas(), roots, note["labels"], pd.read_csv(io.StringIO(note["quarantine"]), dtype={c:str for c in [*_WORDS,"reason"]}))
     if m.hash != note["hash"]: raise DataError(f"{path} was changed: its contents do not have the hash it names", "make it again")
     return m
 
-# %% ../../nbs/13_data.manifest.ipynb #9ed02e8b
+# %% ../../nbs/13_data.manifest.ipynb #2ab3570e
 def concat(
     manifests # Manifests to join
 )->Manifest: # all their pictures, once each
@@ -346,7 +354,8 @@ def concat(
     if not manifests: raise DataError("there is no manifest to join", "give at least one")
     for m in manifests:
         for k,v in m.roots.items():
-            if roots.setdefault(k, v) != v: raise DataError(f"dataset {k!r} has two roots, {roots[k]} and {v}", "give one of them another name")
+            if roots.setdefault(k, v) != v:
+                raise DataError(f"dataset {k!r} has two roots, {roots[k]} and {v}", "give one of them another name")
     labels = list(dict.fromkeys(c for m in manifests for c in m.labels))
     table = pd.concat([m.table for m in manifests], ignore_index=True).reindex(columns=[*META,*labels])
     _check_paths(table)

@@ -42,13 +42,14 @@ def read_source(
     if strange: raise ParameterError(f"source {name!r} has no option {strange[0]!r}", f"it has {', '.join(takes) or 'none'}")
     return SOURCES[name](root, **options)
 
-# %% ../../nbs/14_data.sources.ipynb #98d548d4
+# %% ../../nbs/14_data.sources.ipynb #d0808919
 def _check_sums(table, root):
     "Raise `DataError` when a file of the sample is missing or not the one that was shipped."
     for key in ("image","mask"):
         for path,expected in table.loc[table[key] != "", [key, f"{key}_sum"]].itertuples(index=False):
             if not (root/path).is_file(): raise DataError(f"{root/path} is missing from the sample", "install the package again")
-            if hash_file(root/path)[:16] != expected: raise DataError(f"{root/path} is not the file that was shipped", "install the package again")
+            if hash_file(root/path)[:16] != expected:
+                raise DataError(f"{root/path} is not the file that was shipped", "install the package again")
 
 @register_source("sample")
 def _sample(root=""):
@@ -84,7 +85,7 @@ def _draw(folder, options):
             if not folder.exists(): tmp.rename(folder)
     finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../../nbs/14_data.sources.ipynb #7618dc24
+# %% ../../nbs/14_data.sources.ipynb #31e9c66c
 @register_source("phantom")
 @delegates(phantom_dataset, but=["root"])
 def _phantom(root="", **kwargs):
@@ -95,7 +96,9 @@ def _phantom(root="", **kwargs):
     if not (folder/"truth.json").is_file(): raise DataError(f"{folder} is not empty and holds no phantoms", "choose another root")
     drawn = read_json(folder/"truth.json")["arguments"]
     odd = [k for k in settings if settings[k] != drawn.get(k)]
-    if odd: raise DataError(f"{folder} holds phantoms drawn with {odd[0]}={drawn.get(odd[0])}, not {settings[odd[0]]}", "choose another root, or the same settings")
+    if odd:
+        raise DataError(f"{folder} holds phantoms drawn with {odd[0]}={drawn.get(odd[0])}, not {settings[odd[0]]}",
+                        "choose another root, or the same settings")
     table = pd.read_csv(folder/"manifest.csv", dtype={c:str for c in META if c != "age"}).fillna({c:"" for c in ("mask","split","study","sex")})
     return build_manifest(table, folder, max_bad=max(.02, (settings["corrupt"]+.5)/len(table)))
 
@@ -117,34 +120,38 @@ def _files(root):
     found = [Path(top, f).relative_to(root) for top,_,files in os.walk(root) for f in files]
     return sorted(p for p in found if not any(s.startswith(".") for s in p.parts))
 
-# %% ../../nbs/14_data.sources.ipynb #4153d591
+# %% ../../nbs/14_data.sources.ipynb #c621aa4e
 def _layout(root):
     "Pairs (split, class, prefix) of the class folders below `root`."
     tops = sorted(d.name for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
     if not tops: raise DataError(f"{root} has no class folders", "put pictures in root/<class>/, or read them as labelled=False")
     split = [d for d in tops if d.lower() in _PARTS]
     if not split: return [("", d, Path(d)) for d in tops]
-    if len(split) < len(tops): raise DataError(f"{root} has split folders ({split[0]}) beside others ({sorted({*tops}-{*split})[0]})", "use root/<class>/* or root/<split>/<class>/*")
-    return [(_PARTS[s.lower()], d.name, Path(s)/d.name) for s in split for d in sorted((root/s).iterdir()) if d.is_dir() and not d.name.startswith(".")]
+    if len(split) < len(tops):
+        raise DataError(f"{root} has split folders ({split[0]}) beside others ({sorted({*tops}-{*split})[0]})",
+                        "use root/<class>/* or root/<split>/<class>/*")
+    inner = [(s, d.name) for s in split for d in sorted((root/s).iterdir()) if d.is_dir() and not d.name.startswith(".")]
+    return [(_PARTS[s.lower()], d, Path(s)/d) for s,d in inner]
 
-def _mask_of(path, prefix, files):
+def _mask_of(path, prefix, files, folders):
     "The mask of a picture in an `images` folder that has `masks` beside it; empty when the class has no masks."
-    inside = path.relative_to(prefix).parts
-    if len(inside) < 2 or inside[0] != "images": return ""
-    beside = prefix/"masks"
-    if not any(beside in f.parents for f in files): return ""
+    inside,beside = path.relative_to(prefix).parts,prefix/"masks"
+    if len(inside) < 2 or inside[0] != "images" or beside not in folders: return ""
     fitting = [f for f in (beside.joinpath(*inside[1:]).with_suffix(e) for e in (path.suffix, *sorted(_PICTURES))) if f in files]
     if not fitting: raise DataError(f"{path} has no mask of its name in {beside}", "add the mask, or remove the folder of masks")
     return fitting[0].as_posix()
 
-# %% ../../nbs/14_data.sources.ipynb #0d4d3495
+# %% ../../nbs/14_data.sources.ipynb #82eaff67
 def _class_rows(root, files):
     "Rows of `root/<class>` or `root/<split>/<class>`, and the class names in order."
     rows,known,classes = [],set(files),_layout(root)
+    folders = {p for f in files for p in f.parents}
     for split,label,prefix in classes:
         own = [f for f in files if prefix in f.parents and f.suffix.lower() in _PICTURES and f.relative_to(prefix).parts[0] != "masks"]
-        if not own: raise DataError(f"class folder {root/prefix} has no picture", f"add pictures ({', '.join(sorted(_PICTURES))}), or remove the folder")
-        rows += [dict(image=f.as_posix(), split=split, mask=_mask_of(f, prefix, known), label=label) for f in own]
+        if not own:
+            raise DataError(f"class folder {root/prefix} has no picture",
+                            f"add pictures ({', '.join(sorted(_PICTURES))}), or remove the folder; links to folders are not followed")
+        rows += [dict(image=f.as_posix(), split=split, mask=_mask_of(f, prefix, known, folders), label=label) for f in own]
     names = sorted({c[1] for c in classes})
     return [{**r, **{n:float(r["label"] == n) for n in names}} for r in rows],names
 
@@ -152,14 +159,18 @@ def _patient_of(path, pattern):
     "Who is in the picture `path`: what `pattern` finds in it; the path itself when there is no pattern."
     if not pattern: return path
     found = re.search(pattern, path)
-    if not found: raise DataError(f"the patient pattern {pattern!r} finds nothing in {path}", "correct patient=, or leave it empty if patients are unknown")
+    if not found:
+        raise DataError(f"the patient pattern {pattern!r} finds nothing in {path}",
+                        "correct patient=, or leave it empty if patients are unknown")
     return found[1] if found.re.groups else found[0]
 
-# %% ../../nbs/14_data.sources.ipynb #14da358a
+# %% ../../nbs/14_data.sources.ipynb #4f15bced
 def _pattern(patient):
     "`patient` as a regular expression, or `ParameterError`."
     try: return re.compile(patient) if patient else None
-    except re.error as e: raise ParameterError(f"patient={patient!r} is not a regular expression: {e}", r"for example patient='(person\d+)_'") from None
+    except re.error as e:
+        raise ParameterError(f"patient={patient!r} is not a regular expression: {e}",
+                             r"for example patient='(person\d+)_'") from None
 
 @register_source("folder")
 def _from_folder(root="", patient="", dataset="", labelled=True, max_bad=.02):
@@ -170,19 +181,21 @@ def _from_folder(root="", patient="", dataset="", labelled=True, max_bad=.02):
     if not pictures: raise DataError(f"there is no picture in {root}", f"pictures end in {', '.join(sorted(_PICTURES))}")
     rows,labels = _class_rows(root, files) if labelled else ([dict(image=f.as_posix()) for f in pictures], [])
     name = dataset or re.sub(r"[^\w.-]", "_", root.resolve().name)
-    used = {r["image"] for r in rows} | {r.get("mask") for r in rows}
-    left = [dict(image=f.as_posix(), dataset=name, reason="lies outside of every class" if f in pictures else f"not a picture file ({f.suffix or 'no suffix'})")
-            for f in files if f.as_posix() not in used]
+    used,known = {r["image"] for r in rows} | {r.get("mask") for r in rows},set(pictures)
+    why = lambda f: "lies outside of every class" if f in known else f"not a picture file ({f.suffix or 'no suffix'})"
+    left = [dict(image=f.as_posix(), dataset=name, reason=why(f)) for f in files if f.as_posix() not in used]
     rows = [dict(r, dataset=name, patient=_patient_of(r["image"], pattern)) for r in rows]
     return build_manifest(rows, root, labels, max_bad=max_bad, quarantine=left or None)
 
-# %% ../../nbs/14_data.sources.ipynb #51462172
+# %% ../../nbs/14_data.sources.ipynb #b61ec426
 _TEXT = {c:str for c in META if c not in ("age","width","height")}
 
 def _read_table(path):
     "A CSV or parquet file as a DataFrame with text columns as text, or `DataError`."
     try: return pd.read_parquet(path) if path.suffix == ".parquet" else pd.read_csv(path, dtype=_TEXT, na_values=[""], keep_default_na=False)
-    except Exception as e: raise DataError(f"table {path} cannot be read: {str(e).splitlines()[0]}", "save it as UTF-8 CSV with a header, or as parquet") from e
+    except Exception as e:
+        raise DataError(f"table {path} cannot be read: {str(e).splitlines()[0]}",
+                        "save it as UTF-8 CSV with a header, or as parquet") from e
 
 def _table_file(root):
     "The table that `root` names: a file, or a folder with manifest.csv or manifest.parquet."

@@ -38,7 +38,7 @@ def groups(
     graph = coo_matrix((np.ones(len(a), np.int8), (a,b)), (nodes,nodes))
     return connected_components(graph, directed=False)[1][:len(manifest)]
 
-# %% ../../nbs/15_data.splits.ipynb #15724bcf
+# %% ../../nbs/15_data.splits.ipynb #481a6377
 def _placed(manifest, parts):
     "The pictures of all parts, each with its `part`; a copy in quarantine stands where its twin stands."
     twins,out = _twins(manifest),[]
@@ -56,7 +56,7 @@ def _shared(t, kind, a, b):
     "What of `kind` stands in part `a` and in part `b`, with the first picture on both sides."
     c = _LINKS[kind]
     left,right = (t[(t.part == p) & (t[c] != "")].drop_duplicates(c).set_index(c).image for p in (a,b))
-    both = left.index.intersection(right.index, sort=True)
+    both = sorted({*left.index} & {*right.index})
     return pd.DataFrame(dict(kind=kind, key=both, part_a=a, part_b=b, image_a=left[both].values, image_b=right[both].values))
 
 # %% ../../nbs/15_data.splits.ipynb #d585915b
@@ -105,7 +105,7 @@ def __repr__(self:Protocol):
     sizes = ", ".join(f"{p} {len(ids):,}" for p,ids in self.parts.items())
     return f"Protocol {self.hash[:8]}: {sizes} pictures for {', '.join(self.labels)}; seed {self.seed}, manifest {self.manifest_hash[:8]}"
 
-# %% ../../nbs/15_data.splits.ipynb #841481e3
+# %% ../../nbs/15_data.splits.ipynb #ae1a9d05
 @patch
 def leaks(self:Protocol,
     manifest:Manifest # the manifest it was made from
@@ -122,13 +122,16 @@ def check(self:Protocol,
 )->Protocol: # itself
     "Raise `LeakError` naming who stands in two parts, and `DataError` when this is not the manifest it was made from."
     if manifest.hash != self.manifest_hash:
-        raise DataError(f"the protocol was made for manifest {self.manifest_hash[:8]}, this is {manifest.hash[:8]}", "split this manifest again")
-    if len(np.setdiff1d(self.train, self.pool)): raise DataError("the pool of the protocol does not hold all of train", "make the protocol with split")
+        raise DataError(f"the protocol was made for manifest {self.manifest_hash[:8]}, this is {manifest.hash[:8]}",
+                        "split this manifest again")
+    if len(np.setdiff1d(self.train, self.pool)):
+        raise DataError("the pool of the protocol does not hold all of train", "make the protocol with split")
     found = self.leaks(manifest)
     if not len(found): return self
     some = "; ".join(f"{r.kind} {r.key[:24]} in {r.part_a} ({r.image_a}) and {r.part_b} ({r.image_b})" for r in found.head(5).itertuples())
     counts = ", ".join(f"{n} x {k}" for k,n in found.kind.value_counts().items())
-    raise LeakError(f"the parts share {counts}: {some}{'; …' if len(found) > 5 else ''}", "make the protocol with split, which keeps them apart")
+    raise LeakError(f"the parts share {counts}: {some}{'; …' if len(found) > 5 else ''}",
+                    "make the protocol with split, which keeps them apart")
 
 # %% ../../nbs/15_data.splits.ipynb #b202deab
 def _categories(targets, labels, exclusive):
@@ -155,33 +158,39 @@ def _allocate(counts, shares, gen):
         if part[i] < 0: part[i] = p = np.argmax(_gain(goal, have, counts[i])); have[p] += counts[i]
     return part
 
-# %% ../../nbs/15_data.splits.ipynb #a4ebe287
+# %% ../../nbs/15_data.splits.ipynb #ca98aa1d
 def _draw(group, columns, names, shares, gen):
     "Part of each row, dealt out by whole groups. Raises `DataError` naming a class with too few groups."
     code,unique = pd.factorize(group)
     counts = np.zeros((len(unique), len(names))); np.add.at(counts, code, columns)
     need = int((shares > 0).sum())
     for name,n in zip(names, (counts > 0).sum(0)):
-        if n < need: raise DataError(f"class {name!r} has {n} independent patients, but {need} parts need at least one each", "leave the class out, add patients, or set valid=0")
+        if n < need:
+            raise DataError(f"class {name!r} has {n} independent patients, but {need} parts need at least one each",
+                            "leave the class out, add patients, or set valid=0")
     part = _allocate(counts, shares, gen)[code]
     for p,where in enumerate(("train","valid","test")):
         lost = [n for n,c in zip(names, columns[part == p].sum(0)) if not c]
-        if shares[p] and lost: raise DataError(f"class {lost[0]!r} has too few independent patients for a place in {where}", "leave the class out, or add patients")
+        if shares[p] and lost:
+            raise DataError(f"class {lost[0]!r} has too few independent patients for a place in {where}",
+                            "leave the class out, or add patients")
     return part
 
-# %% ../../nbs/15_data.splits.ipynb #a55261dd
+# %% ../../nbs/15_data.splits.ipynb #2593db4d
 def _labelled(targets, labels, exclusive):
     "Which rows take part in the task (n,), and whether its labels are classes."
     full,ones = ~np.isnan(targets).any(1),(targets == 1).sum(axis=1)
     if exclusive is None:
         known = len(labels) > 1 and any({*labels} <= {*LABEL_SETS[s]} for s in EXCLUSIVE_SETS)
         exclusive = known or is_exclusive(targets[full])
-    if exclusive and (ones[full] > 1).any(): raise DataError(f"some pictures have more than one of {', '.join(labels)}", "use exclusive=False")
+    if exclusive and (ones[full] > 1).any():
+        raise DataError(f"some pictures have more than one of {', '.join(labels)}", "use exclusive=False")
     rows = full & (ones == 1) if exclusive else full
-    if not rows.any(): raise DataError(f"no picture is labelled for all of {', '.join(labels)}", "name the labels of one task with labels=")
+    if not rows.any():
+        raise DataError(f"no picture is labelled for all of {', '.join(labels)}", "name the labels of one task with labels=")
     return rows,bool(exclusive)
 
-# %% ../../nbs/15_data.splits.ipynb #fe237d4e
+# %% ../../nbs/15_data.splits.ipynb #b4cfc7ed
 def split(
     manifest:Manifest, # what to split
     labels=None, # label columns of the task; all if None
@@ -192,7 +201,9 @@ def split(
 )->Protocol: # checked
     "Split by whole patients, stratified by class. Raises `DataError` naming a class with too few patients."
     labels = manifest.check_labels(labels)
-    if not (valid >= 0 and test >= 0 and valid+test < 1): raise ParameterError(f"valid={valid} and test={test} are no shares that leave something for train", "use shares from 0 to 1 that sum to less than 1")
+    if not (valid >= 0 and test >= 0 and valid+test < 1):
+        raise ParameterError(f"valid={valid} and test={test} are no shares that leave something for train",
+                             "use shares from 0 to 1 that sum to less than 1")
     order = np.argsort(manifest.ids)           # the result must not depend on names of files
     ids,group = manifest.ids[order],groups(manifest)[order]
     targets = manifest.targets(ids, labels)
@@ -223,17 +234,18 @@ def describe(self:Protocol,
                 parts={p:_about(manifest, ids) for p,ids in self.parts.items()}, held_back=len(manifest)-len(used),
                 patients_unknown=manifest.patients_unknown, quarantine=manifest.quarantine[["dataset","image","reason"]].to_dict("records"))
 
-# %% ../../nbs/15_data.splits.ipynb #98964d08
+# %% ../../nbs/15_data.splits.ipynb #6336da17
 @patch
 def save(self:Protocol,
     path # JSON file to write
 )->Path: # the same
     "Write the protocol; ids as 16 hexadecimal digits."
     ids = {p:[f"{i:016x}" for i in a.tolist()] for p,a in self.parts.items()}
-    write_json(path, dict(hash=self.hash, manifest_hash=self.manifest_hash, labels=self.labels, exclusive=self.exclusive, seed=self.seed, settings=self.settings, **ids))
+    rest = {k:getattr(self, k) for k in ("hash","manifest_hash","labels","exclusive","seed","settings")}
+    write_json(path, {**rest, **ids})
     return Path(path)
 
-# %% ../../nbs/15_data.splits.ipynb #15677c56
+# %% ../../nbs/15_data.splits.ipynb #61453e11
 @patch(cls_method=True)
 def load(cls:Protocol,
     path # JSON file written by `save`
@@ -243,6 +255,7 @@ def load(cls:Protocol,
     try:
         ids = {p:np.array([int(i, 16) for i in d[p]], np.uint64) for p in ("pool","train","valid","test")}
         found,named = cls(**ids, **{k:d[k] for k in ("labels","seed","manifest_hash","exclusive","settings")}),d["hash"]
-    except (KeyError, TypeError, ValueError, OverflowError) as e: raise DataError(f"{path} is not a protocol ({e!r})", "split again") from None
+    except (KeyError, TypeError, ValueError, OverflowError) as e:
+        raise DataError(f"{path} is not a protocol ({e!r})", "split again") from None
     if found.hash != named: raise DataError(f"{path} was changed: its parts do not have the hash it names", "split again")
     return found

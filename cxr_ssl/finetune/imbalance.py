@@ -6,9 +6,10 @@
 __all__ = ['STRATEGIES', 'class_weights', 'pos_weights', 'sample_weights', 'cross_entropy', 'binary_cross_entropy', 'focal',
            'focal_loss', 'ClassLoss', 'parse_imbalance', 'make_loss']
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #f7d359d4
+# %% ../../nbs/50_finetune.imbalance.ipynb #58b7edd9
 import difflib, math
 import numpy as np, torch, torch.nn.functional as F
+from fastcore.basics import patch
 from torch import nn
 from ..core import DataError, ParameterError
 from ..data.labels import is_exclusive
@@ -96,7 +97,7 @@ def focal_loss(
     "Focal loss of each image or cell; `gamma=0` gives the plain cross-entropy."
     return focal((cross_entropy if exclusive else binary_cross_entropy)(logits, targets), gamma)
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #8b6be6dc
+# %% ../../nbs/50_finetune.imbalance.ipynb #b4d5ecd9
 class ClassLoss(nn.Module):
     "Cross-entropy (one class per image) or masked binary cross-entropy (several findings), weighed and focal if asked."
     def __init__(self,
@@ -108,21 +109,30 @@ class ClassLoss(nn.Module):
         self.exclusive,self.gamma = exclusive,gamma
         self.register_buffer("weight", None if weight is None else torch.as_tensor(np.asarray(weight), dtype=torch.float32))
 
-    def forward(self, logits, targets):
-        "The mean loss of a batch: `logits` (n,k), `targets` (n,k)."
-        losses = focal_loss(logits, targets, self.gamma, self.exclusive)
-        weights = self.weigh(targets)
+    def forward(self,
+        logits:torch.Tensor, # (n,k)
+        targets:torch.Tensor # 1, 0 or NaN (n,k)
+    )->torch.Tensor: # a scalar
+        "The mean loss of a batch."
+        losses,weights = focal_loss(logits, targets, self.gamma, self.exclusive),self.weigh(targets)
         if self.exclusive: return (weights*losses).sum()/weights.sum()
         return (weights*losses).sum()/(~targets.isnan()).sum().clamp(min=1)
 
-    def weigh(self, targets):
-        "The weight of each image (n,) or cell (n,k)."
-        if self.weight is None: return torch.ones_like(targets[:,0] if self.exclusive else targets)
-        return targets@self.weight if self.exclusive else torch.where(targets == 1, self.weight, 1.)
+# %% ../../nbs/50_finetune.imbalance.ipynb #ec38c4bb
+@patch
+def weigh(self:ClassLoss,
+    targets:torch.Tensor # (n,k)
+)->torch.Tensor: # (n,) when exclusive, else (n,k)
+    "The weight of each image or cell."
+    if self.weight is None: return torch.ones_like(targets[:,0] if self.exclusive else targets)
+    return targets@self.weight if self.exclusive else torch.where(targets == 1, self.weight, 1.)
 
-    def activation(self, logits):
-        "Probabilities (n,k)."
-        return logits.softmax(1) if self.exclusive else logits.sigmoid()
+@patch
+def activation(self:ClassLoss,
+    logits:torch.Tensor # (n,k)
+)->torch.Tensor: # probabilities (n,k)
+    "Softmax for classes, sigmoid for findings."
+    return logits.softmax(1) if self.exclusive else logits.sigmoid()
 
 # %% ../../nbs/50_finetune.imbalance.ipynb #52f89b6e
 STRATEGIES = ("none", "weighted", "oversample", "focal")

@@ -22,7 +22,7 @@ from ..data.views import make_views, plain, supervised
 from ..eval.metrics import auc
 from .imbalance import make_loss, parse_imbalance, sample_weights
 
-# %% ../../nbs/51_finetune.training.ipynb #5f279a5f
+# %% ../../nbs/51_finetune.training.ipynb #bce43631
 class Classifier(nn.Module):
     "Encoder, linear head, label names and preprocessing. Gives logits (n,k). Make one with `classifier`."
     def __init__(self,
@@ -39,7 +39,11 @@ class Classifier(nn.Module):
         self.mean,self.std,self.size = float(mean),float(std),int(size)
         self.exclusive = self.policy = None # known once there is a task
 
-    def forward(self, x): return self.head(self.drop(self.encoder(x)))
+    def forward(self,
+        x:torch.Tensor # normalised pictures (n,1,size,size)
+    )->torch.Tensor: # logits (n,k)
+        "Score each label."
+        return self.head(self.drop(self.encoder(x)))
 
 # %% ../../nbs/51_finetune.training.ipynb #c3ca07af
 def _own_copy(encoder):
@@ -108,17 +112,24 @@ def _check_parts(bank, protocol, targets):
     if not ((t == 1).any(0) & (t == 0).any(0)).any():
         raise DataError("no class of the valid part has both positive and negative images, so no epoch can be chosen", "split with a larger valid share")
 
-# %% ../../nbs/51_finetune.training.ipynb #cef4f7e0
+# %% ../../nbs/51_finetune.training.ipynb #17bc5daf
 class ValidAUC(Metric):
     "Mean over labels of the area under the ROC curve, on the whole valid part; labels without one are left out."
     name = "valid_auc"
-    def reset(self): self.logits,self.targets = [],[]
-    def accumulate(self, learn):
-        self.logits.append(learn.loss_func.activation(learn.pred.detach().float()).cpu()); self.targets.append(learn.yb[0].cpu())
+    def reset(self):
+        "Forget the batches of the epoch before."
+        self.scores,self.targets = [],[]
+
+    def accumulate(self,
+        learn:Learner # with the predictions and targets of a batch
+    ):
+        "Keep a batch."
+        self.scores.append(learn.loss_func.activation(learn.pred.detach().float()).cpu()); self.targets.append(learn.yb[0].cpu())
 
     @property
     def value(self):
-        values = auc(torch.cat(self.targets).numpy(), torch.cat(self.logits).numpy())
+        "The mean AUC; NaN if no label has one."
+        values = auc(torch.cat(self.targets).numpy(), torch.cat(self.scores).numpy())
         return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
 # %% ../../nbs/51_finetune.training.ipynb #e65de176

@@ -133,7 +133,7 @@ def _bar(fig, axes, alpha):
     ramp = overlay(np.full((1,256), 128, np.uint8), np.linspace(0, 1, 256)[None], alpha)[0]/255
     fig.colorbar(ScalarMappable(cmap=ListedColormap(ramp)), ax=list(axes), shrink=.8, pad=.02, label="heat, share of each map's maximum")
 
-# %% ../../nbs/70_interpret.cam.ipynb #216ee3bb
+# %% ../../nbs/70_interpret.cam.ipynb #34f471de
 def plot_cams(
     images, # grey pictures, uint8 (h,w) each
     heats, # maps in 0..1, one for each picture
@@ -150,7 +150,7 @@ def plot_cams(
     fig,axes = plt.subplots(rows, ncols, figsize=(1.85*ncols+.8,2.05*rows), squeeze=False, layout="constrained")
     for ax in axes.flat: ax.axis("off")
     for i,ax in zip(range(n), axes.flat):
-        ax.imshow(overlay(images[i], heats[i], alpha)); ax.set_title(titles[i] if titles is not None else "", fontsize=8)
+        ax.imshow(overlay(images[i], heats[i], alpha), interpolation="nearest" if max(np.shape(images[i])) < 160 else None); ax.set_title(titles[i] if titles is not None else "", fontsize=8)
         _outline(ax, images[i], None if masks is None else masks[i], None if boxes is None else boxes[i])
     _bar(fig, axes.flat, alpha)
     return fig,axes

@@ -37,12 +37,13 @@ def embed(
     finally:
         for m,mode in modes: m.training = mode
 
-# %% ../../nbs/46_pretrain.probe.ipynb #e9cbb42e
+# %% ../../nbs/46_pretrain.probe.ipynb #ae0fea26
 def _scored(y_valid, scores):
     "AUC of each label and their mean over the defined ones; a picture without a score does not count."
     per_label = auc(np.where(np.isnan(scores), np.nan, y_valid), np.nan_to_num(scores))
     known = ~np.isnan(per_label)
-    return dict(auc=float(per_label[known].mean()) if known.any() else float("nan"), per_label=per_label, scores=scores)
+    mean = float(per_label[known].mean()) if known.any() else float("nan")
+    return dict(auc=mean, per_label=per_label, scores=scores)
 
 # %% ../../nbs/46_pretrain.probe.ipynb #01583070
 def linear_probe(
@@ -98,7 +99,7 @@ def effective_rank(
     p = s[s > 1e-7*max(s[0], 1e-12)]/max(s.sum(), 1e-12)
     return float(np.exp(-(p*np.log(p)).sum())) if len(p) and s[0] > 1e-12 else 0.
 
-# %% ../../nbs/46_pretrain.probe.ipynb #9a2f1d23
+# %% ../../nbs/46_pretrain.probe.ipynb #fe2e9be0
 class OnlineProbe(FitCallback):
     "Adds `probe_auc`, `embedding_std` and `effective_rank` of the encoder, on the valid part, to the history."
     order = 60 # before `History` writes the row
@@ -113,7 +114,8 @@ class OnlineProbe(FitCallback):
         self.bank,self.every,self.probe = bank,every,probe
         train,valid = np.asarray(protocol.train),np.asarray(protocol.valid)
         if len(train) > limit: train = np.sort(rng(0, "probe").choice(train, limit, replace=False))
-        self.parts = [(ids, bank.manifest.targets(ids, list(labels or protocol.labels))) for ids in (train, valid)]
+        labels = list(labels or protocol.labels)
+        self.parts = [(ids, bank.manifest.targets(ids, labels)) for ids in (train, valid)]
 
     def after_epoch(self):
         if (self.epoch+1) % self.every and self.epoch+1 < self.n_epoch: return
