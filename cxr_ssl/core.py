@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 'ParameterError', 'RecordError', 'DiskError',
-           'unknown', 'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json', 'hash_bytes', 'hash_json',
-           'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device', 'Status', 'progress', 'package_dir',
-           'repo_root']
+           'suggest', 'unknown', 'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json', 'hash_bytes',
+           'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device', 'Status', 'progress',
+           'package_dir', 'repo_root']
 
 # %% ../nbs/00_core.ipynb #2d124aa3
 import difflib, errno, hashlib, json, math, os, random, sys, time
@@ -36,15 +36,22 @@ class ParameterError(CxrError): "A parameter is unknown, of the wrong type or ou
 class RecordError(CxrError): "A run folder is damaged, incomplete or belongs to another run."
 class DiskError(CxrError): "The disk is full, read-only or forbidden."
 
-# %% ../nbs/00_core.ipynb #e8491b34
+# %% ../nbs/00_core.ipynb #7c45cada
+def suggest(
+    name:str, # a name that is not known
+    known # the names that are
+)->str: # a remedy
+    "The nearest of the names that are known, and all of them."
+    near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
+    return (f"did you mean {near[0]!r}? " if near else "") + f"there are: {', '.join(map(str, known)) or 'none'}"
+
 def unknown(
-    what:str, # what was named: "parameter", "source", ...
+    what:str, # what was named: "source", "encoder", ...
     name:str, # the name that is not known
     known # the names that are
 )->ParameterError: # to be raised
-    "The error for a name that is not among `known`, with the nearest one that is."
-    near,known = difflib.get_close_matches(str(name), list(known), n=1),", ".join(known)
-    return ParameterError(f"{what} {name!r} is not known", f"did you mean {near[0]!r}?" if near else f"use one of: {known}")
+    "The error for a name that is not among `known`."
+    return ParameterError(f"{what}={name!r} is unknown", suggest(name, known))
 
 # %% ../nbs/00_core.ipynb #871a7948
 _DISK = {errno.ENOSPC:"the disk is full", errno.EDQUOT:"the disk quota is used up", errno.EFBIG:"the file is larger than allowed",
@@ -230,7 +237,7 @@ def _display(self:Status, text):
     if self.handle is None: self.handle = display(data, raw=True, display_id=True)
     else: self.handle.update(data, raw=True)
 
-# %% ../nbs/00_core.ipynb #295270e6
+# %% ../nbs/00_core.ipynb #9cd6f20a
 def progress(
     items, # anything to loop over
     desc:str="", # what is being done
@@ -240,10 +247,12 @@ def progress(
     "Loop over `items` and show how far it is."
     total,status,t0,n = total if total is not None else getattr(items, "__len__", lambda: None)(),Status(),time.monotonic(),0
     line = lambda: tqdm.format_meter(n, total, time.monotonic()-t0, ncols=78, prefix=desc, unit=unit, ascii=True)
-    for n,item in enumerate(items, 1):
-        yield item
-        status.update(line())
-    if n: status.close(line())
+    try:
+        for n,item in enumerate(items, 1):
+            yield item
+            status.update(line())
+    finally:
+        if n: status.close(line())
 
 # %% ../nbs/00_core.ipynb #a8b25b4d
 def package_dir()->Path: # the folder of the package `cxr_ssl`

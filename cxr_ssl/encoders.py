@@ -6,15 +6,15 @@
 __all__ = ['ENCODERS', 'EncoderSpec', 'SmallCNN', 'fold_stem', 'grey_tensors', 'load_strict', 'parameter_hash', 'read_tensors',
            'convert_pth', 'encoder', 'export_encoder']
 
-# %% ../nbs/04_encoders.ipynb #ef5462d9
-import difflib, json, os, pickle, queue, tempfile, threading, urllib.request
+# %% ../nbs/04_encoders.ipynb #cacb7ff6
+import json, os, pickle, queue, tempfile, threading, urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 import huggingface_hub, pandas as pd, safetensors, safetensors.torch, timm, torch
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 from .core import ParameterError, WeightsError, atomic_path, hash_arrays, hash_bytes, hash_file
-from .core import read_json, write_json
+from .core import read_json, unknown, write_json
 
 # %% ../nbs/04_encoders.ipynb #52d2a28a
 @dataclass(frozen=True)
@@ -36,12 +36,10 @@ ENCODERS = {
                                 size=299, smallest=75),
     "small_cnn": EncoderSpec("", smallest=22)}
 
-# %% ../nbs/04_encoders.ipynb #1cf767a3
+# %% ../nbs/04_encoders.ipynb #52119d7c
 def _spec(name, size=None):
     "The entry of `name`, and `size` or its default, checked."
-    if name not in ENCODERS:
-        near = "".join(f"did you mean {n}? " for n in difflib.get_close_matches(name, ENCODERS, 1, .5))
-        raise ParameterError(f"encoder={name!r} is unknown", f"{near}use one of {', '.join(ENCODERS)}")
+    if name not in ENCODERS: raise unknown("encoder", name, ENCODERS)
     spec = ENCODERS[name]; size = spec.size if size is None else size
     if size < spec.smallest:
         raise ParameterError(f"size={size} is too small for {name}", f"use {spec.smallest} pixels or more, or another encoder")

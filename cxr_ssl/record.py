@@ -6,14 +6,14 @@
 __all__ = ['DISCLAIMER', 'PREDICTION_COLUMNS', 'METRIC_COLUMNS', 'FREE_PARAMETERS', 'parameters', 'param_differences',
            'check_same_run', 'describe_environment', 'Record', 'check_predictions', 'read_records']
 
-# %% ../nbs/01_record.ipynb #cf3ffa2e
+# %% ../nbs/01_record.ipynb #5d961a88
 import builtins, csv, os, platform, resource, subprocess, sys, time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import ParameterError, RecordError, atomic_path, hash_file, hash_json, package_dir, read_json, write_json
+from .core import DataError, ParameterError, RecordError, atomic_path, hash_file, hash_json, package_dir, read_json, write_json
 
 # %% ../nbs/01_record.ipynb #d952951f
 DISCLAIMER = "Research and education only, not for diagnosis."
@@ -87,12 +87,12 @@ def _peak_memory_mb():
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak/(2**20 if sys.platform == "darwin" else 2**10), 1)
 
-# %% ../nbs/01_record.ipynb #a044feee
+# %% ../nbs/01_record.ipynb #4639b245
 def describe_environment()->dict: # versions, git commit, machine, command
     "What this process runs on."
     commit = _git("rev-parse","HEAD")
     return dict(disclaimer=DISCLAIMER, command=os.environ.get("CXR_COMMAND") or " ".join(sys.argv),
-        python=platform.python_version(), platform=platform.platform(),
+        python=platform.python_version(), platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(),
         gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],
         versions={p:v for p in _PACKAGES if (v := _version(p))},
@@ -225,29 +225,47 @@ def log(self:Record,
     with atomic_path(self.path/"history.csv") as tmp: pd.DataFrame(list(rows.values())).to_csv(tmp, index=False)
     self.touch()
 
-# %% ../nbs/01_record.ipynb #f3997246
+# %% ../nbs/01_record.ipynb #804e3794
+def _check_columns(pred):
+    "The labels of a predictions table, after a check that it has the columns it needs."
+    labels = [c[7:] for c in pred if c.startswith("target_")]
+    scored = [c[6:] for c in pred if c.startswith("score_")]
+    needed = [*PREDICTION_COLUMNS, *[f"target_{l}" for l in scored], *[f"score_{l}" for l in labels]]
+    missing = [c for c in needed if c not in pred]
+    form = f"a predictions table has {', '.join(PREDICTION_COLUMNS)}, then target_<label> and score_<label>"
+    if missing: raise DataError(f"predictions lack the columns {missing}", form)
+    if not labels: raise DataError("predictions have no target_<label> column", form)
+    if not len(pred): raise DataError("predictions have no row", "predict at least one image")
+    return labels
+
+# %% ../nbs/01_record.ipynb #00a4a7a6
+def _check_values(rows, labels, arm):
+    "Check ids, targets and scores of one arm."
+    twice = rows.id[rows.id.duplicated()]
+    if len(twice): raise DataError(f"arm {arm!r} predicts image {twice.iloc[0]} more than once", "name the arms apart")
+    for l in labels:
+        t,s = rows[f"target_{l}"].to_numpy(float),rows[f"score_{l}"].to_numpy(float)
+        for col,bad,what,remedy in (
+            ("target", ~np.isin(t, (0,1)) & ~np.isnan(t), "not 1, 0 or missing", "apply a label policy first"),
+            ("score",  np.isnan(s), "NaN", "look for a diverged model"),
+            ("score",  (s<0) | (s>1), "outside 0..1", "apply a softmax or a sigmoid to the logits")):
+            if bad.any(): raise DataError(f"{col}_{l} of arm {arm!r} is {what} in {bad.sum()} of {len(s)} rows", remedy)
+
+# %% ../nbs/01_record.ipynb #8aaf6b50
 def check_predictions(
     pred:pd.DataFrame # columns PREDICTION_COLUMNS, then target_<label> and score_<label>
 )->list[str]: # the labels
-    "The labels of a predictions table. Raises `RecordError` naming the first thing that is wrong with it."
-    shape = f"a predictions table has {PREDICTION_COLUMNS}, then target_<label> and score_<label> for each label, in one order"
-    missing = [c for c in PREDICTION_COLUMNS if c not in pred]
-    if missing: raise RecordError(f"predictions lack the columns {missing}", shape)
-    labels = [c[7:] for c in pred if c.startswith("target_")]
-    scored = [c[6:] for c in pred if c.startswith("score_")]
-    if not labels or scored != labels: raise RecordError(f"predictions have targets for {labels} and scores for {scored}", shape)
-    twice = pred[pred.duplicated(["arm","id"])]
-    if len(twice): raise RecordError(f"image {twice.id.iloc[0]} stands twice in arm {twice.arm.iloc[0]!r}", "predict each image once")
-    scores = pred[[f"score_{l}" for l in labels]].to_numpy(float)
-    if ((scores >= 0) & (scores <= 1)).all(): return labels
-    raise RecordError("a score is NaN or outside 0..1", "scores are probabilities; look for a diverged model")
+    "The labels of a predictions table. Raises `DataError` naming the column, the arm and the number of rows at fault."
+    labels = _check_columns(pred)
+    for arm,rows in pred.groupby("arm", sort=False): _check_values(rows, labels, arm)
+    return labels
 
-# %% ../nbs/01_record.ipynb #9b3d4c47
+# %% ../nbs/01_record.ipynb #0e363a6c
 @patch
 def save_predictions(self:Record,
     pred:pd.DataFrame # one row per arm and image
 ):
-    "Write `predictions.parquet`. Raises `RecordError` when the table is not sound."
+    "Write `predictions.parquet`. Raises `DataError` when the table is not sound."
     check_predictions(pred)
     with atomic_path(self.path/"predictions.parquet") as tmp: pred.to_parquet(tmp, index=False)
 

@@ -7,8 +7,8 @@ __all__ = ['experiment_folder', 'experiments', 'find_experiment', 'question', 'c
            'describe', 'check_parameters', 'read_settings', 'Plan', 'plan_run', 'RunFailed', 'execute',
            'run_experiment', 'main']
 
-# %% ../nbs/02_run.ipynb #7d78e9cf
-import argparse, ast, difflib, logging, math, numbers, os, re, shlex, shutil, signal, sys, tempfile, threading, time
+# %% ../nbs/02_run.ipynb #469f3dd2
+import argparse, ast, logging, math, numbers, os, re, shlex, shutil, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,18 +21,11 @@ from papermill import execute_notebook, inspect_notebook
 from papermill.exceptions import PapermillExecutionError, strip_color
 from papermill.iorw import papermill_io
 from .core import (CxrError, DataError, ParameterError, disk_errors, package_dir, pick_device, read_json,
-                          repo_root, write_text)
+                          repo_root, suggest, write_text)
 from .record import Record, check_same_run
 
-# %% ../nbs/02_run.ipynb #fc639475
+# %% ../nbs/02_run.ipynb #b2c92bf1
 def _short(name): return re.sub(r"^\d+_", "", name)
-
-def _suggest(word, words):
-    "`did you mean x? ` when one of `words` is close to `word`, else nothing."
-    near = difflib.get_close_matches(word, words, n=1)
-    return f"did you mean {near[0]}? " if near else ""
-
-def _choices(word, words): return _suggest(word, list(words)) + "there are: " + (", ".join(words) or "none")
 
 # %% ../nbs/02_run.ipynb #034c3632
 def experiment_folder()->Path: # nbs/experiments of a clone, or the copy inside an installed package
@@ -46,7 +39,7 @@ def experiments(
     "Every experiment."
     return {_short(p.stem):p for p in sorted(Path(folder or experiment_folder()).glob("*.ipynb"))}
 
-# %% ../nbs/02_run.ipynb #1170612d
+# %% ../nbs/02_run.ipynb #8a364660
 def find_experiment(
     name:str, # with or without its number; or the path of any notebook, ending in .ipynb
     folder=None # where to look; `experiment_folder()` if not given
@@ -58,7 +51,7 @@ def find_experiment(
     known = experiments(folder)
     for short,path in known.items():
         if name in (short, path.stem): return path
-    raise ParameterError(f"there is no experiment {name!r}", _choices(_short(name), known))
+    raise ParameterError(f"there is no experiment {name!r}", suggest(_short(name), known))
 
 # %% ../nbs/02_run.ipynb #f78f6c02
 def _read(path):
@@ -177,7 +170,7 @@ def _convert(v, kind):
 
 def _expected(kind): return _EXPECTED[kind] if kind in _EXPECTED else f"several, with commas between: {_EXPECTED[kind[5:-1]]}"
 
-# %% ../nbs/02_run.ipynb #7829da31
+# %% ../nbs/02_run.ipynb #26efc2d3
 def check_parameters(
     experiment:str, # its name, for the message
     known:dict, # `experiment_parameters` of its notebook
@@ -188,7 +181,7 @@ def check_parameters(
     good,faults,of = {},[],f" (in {where})" if where else ""
     for k,v in given.items():
         if k not in known:
-            faults.append(f"{experiment} has no parameter {k!r}{of}; {_suggest(k, list(known))}".rstrip("; "))
+            faults.append(f"{experiment} has no parameter {k!r}{of}; {suggest(k, known)}")
             continue
         try: good[k] = _convert(v, known[k].kind)
         except (ValueError, TypeError):
@@ -196,7 +189,7 @@ def check_parameters(
     if faults: raise ParameterError("\n".join(faults), f"cxr_run --help {experiment} shows every parameter")
     return good
 
-# %% ../nbs/02_run.ipynb #47440857
+# %% ../nbs/02_run.ipynb #06a973db
 def read_settings(
     file, # path of a YAML file, or the name of one in folder `params` beside the experiments
     folder # the folder of the experiment
@@ -206,7 +199,7 @@ def read_settings(
     if not path.is_file(): path = shelf/(path.name if path.suffix in (".yaml",".yml") else f"{path.name}.yaml")
     if not path.is_file():
         names = sorted(p.stem for p in shelf.glob("*.yaml"))
-        raise ParameterError(f"there is no settings file {file}, nor {path}", _choices(str(file), names))
+        raise ParameterError(f"there is no settings file {file}, nor {path}", suggest(str(file), names))
     remedy = "write one name: value on each line"
     try: values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
     except (yaml.YAMLError, UnicodeDecodeError) as e: raise ParameterError(f"{path} is not valid YAML: {e}", remedy) from None
@@ -428,7 +421,9 @@ def _mark_unfinished(path, index):
     for i,c in enumerate(nb.cells[index:]): c.metadata.papermill["status"] = "pending" if i else "failed"
     write_text(path, nbformat.writes(nb))
 
-# %% ../nbs/02_run.ipynb #831db97a
+# %% ../nbs/02_run.ipynb #1d62b24d
+_NOISE = "ignore:IProgress not found,ignore:`torch.jit.script` is deprecated" # what tqdm and torch say on import
+
 def _papermill(plan, km, progress):
     "Run the notebook of `plan` in the kernel `km`."
     papermill_io.register(str(plan.executed), _Whole())
@@ -436,7 +431,7 @@ def _papermill(plan, km, progress):
     execute_notebook(verbatim(plan.notebook), verbatim(plan.executed), plan.given, kernel_name="python3", language="python",
                      km=km, on_cell_start=progress.cell_start, progress_bar=False, start_timeout=180, iopub_timeout=120)
 
-# %% ../nbs/02_run.ipynb #f9ec62ea
+# %% ../nbs/02_run.ipynb #75373e0b
 def execute(
     plan:Plan, # from `plan_run`
     stream=None # where to show progress, for example `sys.stderr`; nowhere if not given
@@ -445,7 +440,8 @@ def execute(
     if plan.state == "complete": return plan.out
     cells = [c for c in _read(plan.notebook).cells if c.cell_type == "code" and c.source.strip()]
     progress = _Progress(len(cells)+bool(plan.given), stream) # papermill adds a cell with what was given
-    env = dict(os.environ, CXR_STATUS=str(progress.file), CXR_COMMAND=plan.command, PYDEVD_DISABLE_FILE_VALIDATION="1")
+    quiet = dict(PYDEVD_DISABLE_FILE_VALIDATION="1", PYTHONWARNINGS=os.environ.get("PYTHONWARNINGS", _NOISE))
+    env = dict(os.environ, CXR_STATUS=str(progress.file), CXR_COMMAND=plan.command, **quiet)
     with progress:
         try:
             with _kernel(env, progress) as km: _papermill(plan, km, progress)

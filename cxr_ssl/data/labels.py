@@ -5,9 +5,9 @@
 # %% auto #0
 __all__ = ['LABEL_SETS', 'EXCLUSIVE_SETS', 'one_hot', 'is_exclusive', 'apply_policy']
 
-# %% ../../nbs/11_data.labels.ipynb #3e733449
+# %% ../../nbs/11_data.labels.ipynb #175dc036
 import numpy as np
-from ..core import DataError, ParameterError
+from ..core import DataError, ParameterError, unknown
 
 # %% ../../nbs/11_data.labels.ipynb #1f93d996
 LABEL_SETS = dict(
@@ -40,7 +40,7 @@ def is_exclusive(
     if t.shape[1] < 2 or not len(t): return False
     return bool(((t == 1).sum(1) == 1).all() and ((t == 0).sum(1) == t.shape[1]-1).all())
 
-# %% ../../nbs/11_data.labels.ipynb #d4fa62fb
+# %% ../../nbs/11_data.labels.ipynb #1f070a0f
 _UNCERTAIN = dict(zeros=0., ones=1., ignore=np.nan) # what becomes of -1
 
 def _policy_of(policy, labels, k):
@@ -52,7 +52,7 @@ def _policy_of(policy, labels, k):
         if missing: raise ParameterError(f"policy says nothing about {missing[0]!r}", f"add it: one of {', '.join(_UNCERTAIN)}")
         each = [policy[o] for o in labels]
     for o in each:
-        if o not in _UNCERTAIN: raise ParameterError(f"policy={o!r} is unknown", f"use one of {', '.join(_UNCERTAIN)}")
+        if o not in _UNCERTAIN: raise unknown("policy", o, _UNCERTAIN)
     return each
 
 # %% ../../nbs/11_data.labels.ipynb #7a07e9ec

@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['Phantom', 'draw_chest', 'phantom_dataset']
 
-# %% ../../nbs/10_data.phantom.ipynb #ab4a2ac7
+# %% ../../nbs/10_data.phantom.ipynb #d17a5265
 import math
 from dataclasses import dataclass
 from pathlib import Path
 import cv2, numpy as np, pandas as pd
-from ..core import ParameterError, disk_errors, rng, write_json, write_text
+from ..core import ParameterError, disk_errors, rng, unknown, write_json, write_text
 
 # %% ../../nbs/10_data.phantom.ipynb #b0089ee7
 def _smooth(points, closed=True, n=8):
@@ -307,12 +307,11 @@ class Phantom:
     info:dict # seed, patient, view, age, sex, pattern, marker, settings of the exposure
     layers:dict # thickness added by each organ, float32 (h,w); their sum is what the X-rays crossed
 
-# %% ../../nbs/10_data.phantom.ipynb #028a7289
+# %% ../../nbs/10_data.phantom.ipynb #59185966
 def _check_chest(size, view, pattern):
     if size < 16: raise ParameterError(f"size={size} is too small for a chest", "use 16 or more")
     if view not in ("PA","AP"): raise ParameterError(f"view={view!r} cannot be drawn", "use PA or AP")
-    if pattern not in _PATTERNS:
-        raise ParameterError(f"pattern={pattern!r} is unknown", f"use one of {', '.join(_PATTERNS)}")
+    if pattern not in _PATTERNS: raise unknown("pattern", pattern, _PATTERNS)
 
 def _finish(p, size):
     "Shrink a phantom to `size` if it was drawn larger, and add the marker."

@@ -5,13 +5,13 @@
 # %% auto #0
 __all__ = ['SOURCES', 'register_source', 'read_source']
 
-# %% ../../nbs/14_data.sources.ipynb #fd186409
-import difflib, inspect, os, re, shutil
+# %% ../../nbs/14_data.sources.ipynb #05fdbe9b
+import inspect, os, re, shutil
 from pathlib import Path
 import pandas as pd
 from fastcore.meta import delegates
 from .. import __version__
-from ..core import DataError, ParameterError, disk_errors, hash_file, hash_json, package_dir, read_json
+from ..core import DataError, ParameterError, disk_errors, hash_file, hash_json, package_dir, read_json, unknown
 from .manifest import META, Manifest, build_manifest
 from .phantom import phantom_dataset
 
@@ -27,16 +27,14 @@ def register_source(
         return f
     return enter
 
-# %% ../../nbs/14_data.sources.ipynb #1be62d4d
+# %% ../../nbs/14_data.sources.ipynb #18466b95
 def read_source(
     name:str, # a key of `SOURCES`
     root="", # the dataset's folder; `sample` and `phantom` need none
     **options # what this adapter takes beyond the root
 )->Manifest: # one row per picture, validated
     "The Manifest of a dataset. Raises `ParameterError` for an unknown name or option, `DataError` for what is wrong with the files."
-    if name not in SOURCES:
-        close = difflib.get_close_matches(str(name), SOURCES, 1)
-        raise ParameterError(f"source={name!r} is unknown", (f"did you mean {close[0]!r}? " if close else "")+f"There are {', '.join(SOURCES)}")
+    if name not in SOURCES: raise unknown("source", name, SOURCES)
     takes = [p for p in inspect.signature(SOURCES[name]).parameters if p != "root"]
     strange = sorted({*options}-{*takes})
     if strange: raise ParameterError(f"source {name!r} has no option {strange[0]!r}", f"it has {', '.join(takes) or 'none'}")

@@ -7,7 +7,7 @@ __all__ = ['METRICS', 'predictions_table', 'toy_predictions', 'check_table', 'de
            'precision', 'recall', 'f1', 'mean_over', 'accuracy', 'balanced_accuracy', 'auc', 'average_precision',
            'roc_points', 'pr_points', 'undefined', 'evaluate', 'arrays', 'part_rows', 'measure']
 
-# %% ../../nbs/20_eval.metrics.ipynb #818cd486
+# %% ../../nbs/20_eval.metrics.ipynb #011bb96f
 from copy import copy
 from dataclasses import dataclass
 from functools import cached_property, wraps
@@ -16,7 +16,7 @@ from fastcore.basics import patch
 from scipy import sparse
 from ..core import DataError, ParameterError, rng
 from ..data.labels import is_exclusive
-from ..record import METRIC_COLUMNS, PREDICTION_COLUMNS
+from ..record import METRIC_COLUMNS, PREDICTION_COLUMNS, check_predictions
 
 # %% ../../nbs/20_eval.metrics.ipynb #ab65db83
 def predictions_table(
@@ -57,40 +57,13 @@ def _softmax(logits):
     p = np.exp(logits-logits.max(1, keepdims=True))
     return p/p.sum(1, keepdims=True)
 
-# %% ../../nbs/20_eval.metrics.ipynb #0d3a000e
-def _columns(predictions):
-    "The labels of a table, after a check that it has the columns it needs."
-    labels = [c[7:] for c in predictions if c.startswith("target_")]
-    scored = [c[6:] for c in predictions if c.startswith("score_")]
-    needed = [*PREDICTION_COLUMNS, *[f"target_{l}" for l in scored], *[f"score_{l}" for l in labels]]
-    missing = [c for c in needed if c not in predictions]
-    form = f"a predictions table has {', '.join(PREDICTION_COLUMNS)}, then target_<label> and score_<label>"
-    if missing: raise DataError(f"predictions lack the columns {missing}", form)
-    if not labels: raise DataError("predictions have no target_<label> column", form)
-    if not len(predictions): raise DataError("predictions have no row", "predict at least one image")
-    return labels
-
-# %% ../../nbs/20_eval.metrics.ipynb #bb1a2002
-def _check_values(rows, labels, arm):
-    "Check ids, targets and scores of one arm in one part."
-    twice = rows.id[rows.id.duplicated()]
-    if len(twice): raise DataError(f"arm {arm!r} predicts image {twice.iloc[0]} more than once", "name the arms apart")
-    for l in labels:
-        t,s = rows[f"target_{l}"].to_numpy(float),rows[f"score_{l}"].to_numpy(float)
-        for col,bad,what,remedy in (
-            ("target", ~np.isin(t, (0,1)) & ~np.isnan(t), "not 1, 0 or missing", "apply a label policy first"),
-            ("score",  np.isnan(s), "NaN", "look for a diverged model"),
-            ("score",  (s<0) | (s>1), "outside 0..1", "apply a softmax or a sigmoid to the logits")):
-            if bad.any(): raise DataError(f"{col}_{l} of arm {arm!r} is {what} in {bad.sum()} of {len(s)} rows", remedy)
-
-# %% ../../nbs/20_eval.metrics.ipynb #b3dd976e
+# %% ../../nbs/20_eval.metrics.ipynb #e6a23f7a
 def check_table(
     predictions:pd.DataFrame, # columns PREDICTION_COLUMNS, then target_<label> and score_<label>
     exclusive:bool=None # exactly one class per image? `None`: look at the targets
 )->tuple[list,bool]: # the labels, and whether the task is exclusive
     "Check a predictions table. Raises `DataError` naming the column, the arm and the number of rows at fault."
-    labels = _columns(predictions)
-    for (arm,_),rows in predictions.groupby(["arm","part"], sort=False): _check_values(rows, labels, arm)
+    labels = check_predictions(predictions)
     if exclusive is None: exclusive = is_exclusive(predictions[[f"target_{l}" for l in labels]])
     total = predictions[[f"score_{l}" for l in labels]].sum(axis=1)
     off = total[abs(total-1) > 1e-3]
@@ -343,7 +316,7 @@ def evaluate(
         out[name,"macro"],out[name,"weighted"] = mean_over(v, ok),mean_over(v, ok, tp+fn)
     return out
 
-# %% ../../nbs/20_eval.metrics.ipynb #88ede8bc
+# %% ../../nbs/20_eval.metrics.ipynb #df59b458
 def arrays(
     predictions:pd.DataFrame, # rows of one arm
     labels:list # k names
@@ -356,7 +329,7 @@ def part_rows(
     part:str="test" # name of the part
 )->pd.DataFrame: # its rows
     "The rows of `part`. Raises `DataError` when there are none."
-    if "part" not in predictions: _columns(predictions)
+    if "part" not in predictions: check_predictions(predictions)
     rows = predictions[predictions.part == part]
     if len(rows): return rows
     raise DataError(f"predictions have no row of part {part!r}, only {sorted(predictions.part.unique())}", "name one of these")

@@ -6,12 +6,12 @@
 __all__ = ['STRATEGIES', 'class_weights', 'pos_weights', 'sample_weights', 'cross_entropy', 'binary_cross_entropy', 'focal',
            'focal_loss', 'ClassLoss', 'parse_imbalance', 'make_loss']
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #58b7edd9
-import difflib, math
+# %% ../../nbs/50_finetune.imbalance.ipynb #29f606ea
+import math
 import numpy as np, torch, torch.nn.functional as F
 from fastcore.basics import patch
 from torch import nn
-from ..core import DataError, ParameterError
+from ..core import DataError, ParameterError, suggest
 from ..data.labels import is_exclusive
 
 # %% ../../nbs/50_finetune.imbalance.ipynb #2325b562
@@ -134,7 +134,7 @@ def activation(self:ClassLoss,
     "Softmax for classes, sigmoid for findings."
     return logits.softmax(1) if self.exclusive else logits.sigmoid()
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #52f89b6e
+# %% ../../nbs/50_finetune.imbalance.ipynb #978b6355
 STRATEGIES = ("none", "weighted", "oversample", "focal")
 
 def parse_imbalance(
@@ -144,9 +144,7 @@ def parse_imbalance(
     names = [n.strip() for n in str(imbalance).split("+")]
     for n in names:
         if n in STRATEGIES: continue
-        near = difflib.get_close_matches(n, STRATEGIES, 1, cutoff=.5)
-        raise ParameterError(f"imbalance={imbalance!r}: {n!r} is not a strategy",
-                             (f"did you mean {near[0]!r}? " if near else "") + f"known: {', '.join(STRATEGIES)}, joined by +")
+        raise ParameterError(f"imbalance={imbalance!r}: {n!r} is not a strategy", suggest(n, STRATEGIES) + ", joined by +")
     return set(names)-{"none"}
 
 # %% ../../nbs/50_finetune.imbalance.ipynb #db4ccc2f

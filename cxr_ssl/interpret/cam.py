@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['cam_layer', 'cam', 'overlay', 'plot_cams']
 
-# %% ../../nbs/70_interpret.cam.ipynb #086fa34f
-import cv2, difflib
+# %% ../../nbs/70_interpret.cam.ipynb #0ac4d05f
+import cv2
 import matplotlib.pyplot as plt
 import numpy as np, torch
 from contextlib import contextmanager
@@ -15,7 +15,7 @@ from matplotlib.colors import ListedColormap
 from matplotlib.patches import Rectangle
 from pytorch_grad_cam import GradCAM
 from pytorch_grad_cam.utils.model_targets import ClassifierOutputTarget
-from ..core import ParameterError
+from ..core import ParameterError, suggest, unknown
 
 # %% ../../nbs/70_interpret.cam.ipynb #4a642b2d
 _CNN_STAGES = (("layer1","layer2","layer3","layer4"), ("Mixed_5d","Mixed_6e","Mixed_7c"), ("features",))
@@ -51,7 +51,7 @@ def _as_it_was(model):
         for m,training in modes: m.training = training
         for p,grad in grads: p.grad = grad
 
-# %% ../../nbs/70_interpret.cam.ipynb #943c7c8c
+# %% ../../nbs/70_interpret.cam.ipynb #43fd3900
 def _class_numbers(model, classes, n):
     "Column of the wanted class for each of `n` images; None where the predicted class is wanted."
     if classes is None: return None
@@ -62,8 +62,7 @@ def _class_numbers(model, classes, n):
 def _class_number(labels, c):
     if isinstance(c, str) and c in labels: return list(labels).index(c)
     if not isinstance(c, str) and 0 <= c < len(labels): return int(c)
-    near = difflib.get_close_matches(str(c), labels, 1)
-    raise ParameterError(f"the model has no class {c!r}", (f"did you mean {near[0]!r}? " if near else "") + f"it has {', '.join(labels)}")
+    raise ParameterError(f"the model has no class {c!r}", suggest(c, labels))
 
 # %% ../../nbs/70_interpret.cam.ipynb #4aca2a3b
 _METHODS = dict(gradcam=GradCAM)
@@ -76,7 +75,7 @@ def _maps(explain, x, targets):
                                       "use larger pictures, or stage=-2")
     return heat
 
-# %% ../../nbs/70_interpret.cam.ipynb #bdee4faf
+# %% ../../nbs/70_interpret.cam.ipynb #66e70f9c
 def cam(
     model, # a classifier: logits (n,k), with `encoder` and `labels`
     x:torch.Tensor, # pictures as the model takes them, normalised (n,1,h,w)
@@ -86,7 +85,7 @@ def cam(
     bs:int=16 # images at once
 )->np.ndarray: # float32 (n,h,w) in 0..1, each map scaled to its own maximum; all 0 where nothing speaks for the class
     "Where the evidence for a class lies (Grad-CAM, arXiv 1610.02391). The model's mode and gradients stay as they are. Raises `ParameterError`."
-    if method not in _METHODS: raise ParameterError(f"method={method!r} is unknown", f"use one of {', '.join(_METHODS)}")
+    if method not in _METHODS: raise unknown("method", method, _METHODS)
     layer,reshape = cam_layer(model.encoder, stage)
     numbers = _class_numbers(model, classes, len(x))
     targets = None if numbers is None else [ClassifierOutputTarget(c) for c in numbers]

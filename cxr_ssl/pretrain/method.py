@@ -6,13 +6,12 @@
 __all__ = ['METHODS', 'forward_views', 'Method', 'register_method', 'make_method', 'gradient_reach', 'GradientReach',
            'pixel_scale', 'pretrain_learner']
 
-# %% ../../nbs/40_pretrain.method.ipynb #c2ad60f8
-import difflib
+# %% ../../nbs/40_pretrain.method.ipynb #e5aa0571
 import numpy as np, torch
 from fastai.data.core import DataLoaders
 from fastcore.foundation import L
 from torch import nn
-from ..core import CxrError, ParameterError, hash_arrays, pick_device
+from ..core import CxrError, hash_arrays, pick_device, unknown
 from ..data.loaders import ViewLoader
 from ..data.views import Recipe
 from ..training import FitCallback, make_learner
@@ -44,7 +43,7 @@ class Method(nn.Module):
     def loss(self, outputs, ids): raise NotImplementedError(f"{type(self).__name__}.loss: outputs, ids -> scalar")
     def after_step(self, progress): pass
 
-# %% ../../nbs/40_pretrain.method.ipynb #904cafde
+# %% ../../nbs/40_pretrain.method.ipynb #2fb29e72
 METHODS = {} # name -> class
 
 def register_method(
@@ -61,9 +60,7 @@ def make_method(
 )->Method: # ready to train
     "The method called `name`. Raises `ParameterError`."
     if name in METHODS: return METHODS[name](encoder, **kwargs)
-    near = difflib.get_close_matches(name, METHODS, 1)
-    remedy = f"did you mean {near[0]!r}?" if near else f"use one of: {', '.join(METHODS)}"
-    raise ParameterError(f"method={name!r} is not known", remedy)
+    raise unknown("method", name, METHODS)
 
 # %% ../../nbs/40_pretrain.method.ipynb #27f28c0a
 def gradient_reach(
@@ -107,7 +104,7 @@ class _AfterStep(FitCallback):
     run_valid = False
     def after_step(self): self.model.after_step(self.pct_train)
 
-# %% ../../nbs/40_pretrain.method.ipynb #e331cf1f
+# %% ../../nbs/40_pretrain.method.ipynb #9712fb2a
 def pretrain_learner(
     method:Method, # what to train
     bank, # where pixels come from
@@ -115,7 +112,7 @@ def pretrain_learner(
     record=None, # a `Record`, for history and checkpoints
     arm:str="pretrain", # its name in the record
     bs:int=128, # images in a batch
-    lr:float=1e-3, # highest learning rate of the one-cycle schedule
+    lr:float=2e-3, # highest learning rate of the one-cycle schedule
     wd:float=.05, # weight decay, not for biases and norms
     seed:int=0, # of order, views and all else left to chance
     device:str="auto", # where to train, see `pick_device`
