@@ -48,7 +48,7 @@ def _spec(name, size=None):
                              f"use a multiple of {spec.step}")
     return spec,size
 
-# %% ../nbs/04_encoders.ipynb #172d0af5
+# %% ../nbs/04_encoders.ipynb #5a3a3294
 class SmallCNN(nn.Module):
     "Three convolutions and one layer: (n,1,h,w) to (n,128). Sides from 22 pixels up."
     def __init__(self,
@@ -59,9 +59,16 @@ class SmallCNN(nn.Module):
         self.features = nn.Sequential(*block(1, 6), *block(6, 12), *block(12, 24))
         self.fc,self.drop,self.num_features = nn.Linear(24*26*26, 128),nn.Dropout(dropout),128
 
-    def forward_features(self, x): return self.features(x)
+    def forward_features(self,
+        x:torch.Tensor # pictures (n,1,h,w)
+    )->torch.Tensor: # maps (n,24,h',w')
+        "The maps before pooling, as timm's models name them."
+        return self.features(x)
 
-    def forward_head(self, x):
+    def forward_head(self,
+        x:torch.Tensor # maps (n,24,h',w')
+    )->torch.Tensor: # features (n,128)
+        "From maps to features."
         if x.shape[-2:] != (26,26): x = nn.functional.adaptive_avg_pool2d(x, 26)
         return self.drop(self.fc(x.flatten(1)).relu())
 

@@ -87,11 +87,12 @@ def _peak_memory_mb():
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak/(2**20 if sys.platform == "darwin" else 2**10), 1)
 
-# %% ../nbs/01_record.ipynb #4639b245
+# %% ../nbs/01_record.ipynb #13e1aa96
 def describe_environment()->dict: # versions, git commit, machine, command
     "What this process runs on."
     commit = _git("rev-parse","HEAD")
-    return dict(disclaimer=DISCLAIMER, command=os.environ.get("CXR_COMMAND") or " ".join(sys.argv),
+    by_hand = "a notebook" if "ipykernel" in sys.argv[0] else " ".join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return dict(disclaimer=DISCLAIMER, command=os.environ.get("CXR_COMMAND") or by_hand,
         python=platform.python_version(), platform=f"{platform.system()} {platform.machine()}",
         cpu=_cpu_name(), cores=os.cpu_count(), threads=torch.get_num_threads(),
         gpus=[torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())],

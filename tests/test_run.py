@@ -118,7 +118,7 @@ def losses(out='runs/tiny'):
 # -- what is refused, before anything starts ---------------------------------------------------------------------------
 
 @pytest.mark.parametrize('line, says', [
-    ('stage=1', "no parameter 'stage'; did you mean stages?"),
+    ('stage=1', "no parameter 'stage'; did you mean 'stages'?"),
     ('stages=two', 'stages is of type int'),
     ('stages=1e2', 'stages is of type int'),
     ('wait=soon', 'wait is of type float'),
@@ -142,7 +142,7 @@ def test_refused_with_one_error_and_no_trace(lab, capsys, line, says):
 
 def test_exit_codes_reach_the_shell(lab):
     bad = call('stage=1')
-    assert bad.returncode == 2 and 'did you mean stages?' in bad.stderr and 'Traceback' not in bad.stderr
+    assert bad.returncode == 2 and "did you mean 'stages'?" in bad.stderr and 'Traceback' not in bad.stderr
     shown = call('--help')
     assert shown.returncode == 0 and 'Does a run go on?' in shown.stdout and 'wait: float = 0.0' in shown.stdout
 
@@ -155,7 +155,7 @@ def test_files_come_first_and_words_win(lab):
     assert (plan.params['wait'], plan.params['stages'], plan.params['seed']) == (.01, 8, 6)
     assert plan.params['names'] == ['x', 'y'] and plan.params['flip'] is True
     (lab / 'more.yaml').write_text('stage: 8\n')
-    with pytest.raises(run.ParameterError, match=r"no parameter 'stage' \(in more.yaml\); did you mean stages"):
+    with pytest.raises(run.ParameterError, match=r"no parameter 'stage' \(in more.yaml\); did you mean 'stages'"):
         run.plan_run('tiny', {}, ['more.yaml'], lab)
 
 

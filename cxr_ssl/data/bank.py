@@ -114,7 +114,7 @@ def _check_file(file, size, sha256):
     if found != size: raise _damaged(file, f"has {found} bytes; bank.json says {size}")
     if sha256 and hash_file(file) != sha256: raise _damaged(file, "does not hold what bank.json says")
 
-# %% ../../nbs/16_data.bank.ipynb #c307d3ae
+# %% ../../nbs/16_data.bank.ipynb #1f43661e
 @patch(cls_method=True)
 def open(cls:Bank,
     path, # folder of a bank
@@ -130,7 +130,7 @@ def open(cls:Bank,
     if info.get("format") != _FORMAT: raise _damaged(path/"bank.json", f"has format {info.get('format')}, not {_FORMAT}")
     for name,f in info["files"].items():
         _check_file(path/name, f["bytes"], f["sha256"] if verify or name == "index.npy" else "")
-    return cls(path, info, np.load(path/"index.npy"))
+    return cls(path, info, np.load(path/"index.npy", allow_pickle=False))
 
 # %% ../../nbs/16_data.bank.ipynb #4753b80f
 _BLOCK = 256 # images between two entries in the journal

@@ -115,7 +115,7 @@ def _walk(sums):
     below = np.cumsum(step, axis=0)
     return pos,tied,below[:m],pos.sum(0),below[m]
 
-# %% ../../nbs/20_eval.metrics.ipynb #e8993ef9
+# %% ../../nbs/20_eval.metrics.ipynb #7e1b1d77
 class Case:
     "Targets, scores and weights of a test set, and what metrics need of them, each computed once."
     def __init__(self,
@@ -137,11 +137,17 @@ class Case:
         return w if w.dtype.kind == "f" else w.astype(float)
 
     @cached_property
-    def decisions(self): return decide(self.scores, self.exclusive, self.threshold)
+    def decisions(self): # bool (n,k)
+        "What `decide` makes of the scores."
+        return decide(self.scores, self.exclusive, self.threshold)
     @cached_property
-    def cells(self): return _cells(self.targets, self.decisions, self.units, self.size)
+    def cells(self): # (units,4k)
+        "True and false positives, false and true negatives of each unit."
+        return _cells(self.targets, self.decisions, self.units, self.size)
     @cached_property
-    def ladders(self): return [_ladder(t, s, self.units, self.size) for t,s in zip(self.targets.T, self.scores.T)]
+    def ladders(self): # k sparse matrices
+        "Each class's scores in order, with ties."
+        return [_ladder(t, s, self.units, self.size) for t,s in zip(self.targets.T, self.scores.T)]
 
 # %% ../../nbs/20_eval.metrics.ipynb #c10db73c
 @patch

@@ -29,7 +29,7 @@ def forward_views(
         for i,part in zip(at, y.split([len(views[i]) for i in at])): out[i] = part
     return out
 
-# %% ../../nbs/40_pretrain.method.ipynb #eed6e30c
+# %% ../../nbs/40_pretrain.method.ipynb #53717982
 class Method(nn.Module):
     "A self-supervised method; subclasses fill in `forward` and `loss`."
     def __init__(self,
@@ -40,7 +40,13 @@ class Method(nn.Module):
         self.encoder,self.recipe = encoder,recipe
 
     def forward(self, *views): raise NotImplementedError(f"{type(self).__name__}.forward: views -> outputs")
-    def loss(self, outputs, ids): raise NotImplementedError(f"{type(self).__name__}.loss: outputs, ids -> scalar")
+    def loss(self,
+        outputs, # what `forward` gave
+        ids:torch.Tensor # ids of the images (n,)
+    ): # scalar
+        "What training makes small."
+        raise NotImplementedError(f"{type(self).__name__}.loss: outputs, ids -> scalar")
+
     def after_step(self, progress): pass
 
 # %% ../../nbs/40_pretrain.method.ipynb #2fb29e72

@@ -27,7 +27,7 @@ def nt_xent(
     sim = sim.masked_fill(i[:,None] == i, float("-inf"))          # k != i
     return F.cross_entropy(sim, i.roll(len(z1)))                  # j, the partner of i
 
-# %% ../../nbs/41_pretrain.simclr.ipynb #11f9b1e9
+# %% ../../nbs/41_pretrain.simclr.ipynb #66b6a681
 @register_method("simclr")
 class SimCLR(Method):
     "SimCLR (arXiv 2002.05709): the two views of a picture attract, all others in the batch repel."
@@ -46,6 +46,17 @@ class SimCLR(Method):
         self.temperature = temperature
         self.head = SimCLRProjectionHead(encoder.num_features, encoder.num_features, out_dim, num_layers=layers)
 
-    def project(self, x): return self.head(self.encoder(x))
+    def project(self,
+        x:torch.Tensor # views (n,1,s,s)
+    )->torch.Tensor: # (n,out_dim)
+        "Encoder, then head."
+        return self.head(self.encoder(x))
+
     def forward(self, *views): return forward_views(self.project, views)
-    def loss(self, outputs, ids): return nt_xent(*outputs, self.temperature)
+
+    def loss(self,
+        outputs, # projections of the two views, (n,out_dim) each
+        ids:torch.Tensor # not used: the position in the batch says which views are partners
+    )->torch.Tensor: # scalar
+        "NT-Xent of the two views."
+        return nt_xent(*outputs, self.temperature)
