@@ -189,7 +189,7 @@ def bar_text(
     return (f"{desc}  epoch {epoch}/{epochs}  {'#'*full:-<10}  loss {loss:.3g}  {rate:.0f} img/s"
             f"  wait {wait:.0%}  {clock} left")
 
-# %% ../nbs/03_training.ipynb #96c41d88
+# %% ../nbs/03_training.ipynb #71d98a62
 class Bar(FitCallback):
     "A line with epoch, loss, images per second, share of time waiting for data, and time left."
     order,run_valid = 90,False
@@ -204,9 +204,14 @@ class Bar(FitCallback):
     def before_batch(self): self.waited -= self.mark; self.mark = time.monotonic(); self.waited += self.mark
 
     @property
-    def rate(self): return self.seen/max(self.busy+self.waited, 1e-9)    # images per second
+    def rate(self)->float:
+        "Images per second."
+        return self.seen/max(self.busy+self.waited, 1e-9)
+
     @property
-    def wait(self): return self.waited/max(self.busy+self.waited, 1e-9)  # share of the time, 0..1
+    def wait(self)->float:
+        "Share of the time spent waiting for data, 0..1."
+        return self.waited/max(self.busy+self.waited, 1e-9)
 
 # %% ../nbs/03_training.ipynb #526f3bc5
 @patch
