@@ -1,8 +1,10 @@
 "Every experiment runs under papermill, leaves a complete Record with finite metrics, and gives the same numbers twice."
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
 
 import numpy as np
 import pandas as pd
@@ -13,6 +15,9 @@ from conftest import EXPERIMENTS, NBS
 
 SMOKE = {'00_quickstart': dict(epochs=1, size=32)}  # the quickstart's defaults are a real run of minutes
 FILES = ['params.json', 'environment.json', 'data.json', 'history.csv', 'predictions.parquet', 'metrics.json', 'report.html']
+
+
+pytestmark = pytest.mark.xdist_group('experiments')  # one worker, so that each pair of runs is made once
 
 
 def known(page): return pm.inspect_notebook(str(page))
@@ -26,7 +31,7 @@ def test_settings_hold_known_parameters(settings):
     assert not unknown
 
 
-@pytest.fixture(scope='session', params=[pytest.param(p, id=p.stem, marks=pytest.mark.xdist_group(p.stem)) for p in EXPERIMENTS])
+@pytest.fixture(scope='session', params=EXPERIMENTS, ids=lambda p: p.stem)
 def twice(request, tmp_path_factory):
     "The run folders of two runs of one experiment, with plain papermill and with cxr_run."
     page, folder = request.param, tmp_path_factory.mktemp(request.param.stem)
@@ -73,6 +78,23 @@ def test_same_command_same_numbers(twice):
     ha, hb = (pd.read_csv(x / 'history.csv') for x in (a, b))
     timed = [c for c in ha if 'second' in c or 'wait' in c or 'rate' in c]
     pd.testing.assert_frame_equal(ha.drop(columns=timed), hb.drop(columns=timed), check_exact=True)
+
+
+@pytest.mark.slow
+def test_killed_and_called_again_gives_the_same_numbers(twice):
+    "SIGKILL as soon as the first epoch is written; the same command again ends where the undisturbed run ended."
+    page, _, b = twice
+    command = [sys.executable, '-m', 'cxr_ssl.run', page.stem, *[f'{k}={v}' for k, v in SMOKE.get(page.stem, {}).items()], 'out=c']
+    c, run = b.parent / 'c', subprocess.Popen(command, cwd=b.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not (c / 'history.csv').exists() and run.poll() is None and time.monotonic() < deadline: time.sleep(.05)
+    run.kill()
+    assert run.wait() == -signal.SIGKILL and (c / 'history.csv').exists() and not (c / 'metrics.json').exists()
+    time.sleep(2)  # the kernel notices that its parent is gone
+    again = subprocess.run(command, cwd=b.parent, capture_output=True, text=True)
+    assert again.returncode == 0 and 'going on' in again.stdout + again.stderr, again.stdout + again.stderr
+    assert json.loads((b / 'metrics.json').read_text()) == json.loads((c / 'metrics.json').read_text())
+    pd.testing.assert_frame_equal(pd.read_parquet(b / 'predictions.parquet'), pd.read_parquet(c / 'predictions.parquet'), check_exact=True)
 
 
 @pytest.mark.slow

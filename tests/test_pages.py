@@ -1,4 +1,5 @@
 "How the notebooks are kept: clean, tagged, small, without errors or secrets in them, and each page tests itself."
+import ast
 import copy
 import json
 import re
@@ -37,6 +38,15 @@ def test_saved_outputs_are_small_and_free_of_errors(page):
 def test_opens_with_a_title_and_a_promise(page):
     lines = text(cells(page)[0]).splitlines()
     assert lines[0].startswith('# ') and any(line.startswith('> ') for line in lines)
+
+
+@pytest.mark.parametrize('page', LIBRARY, **ids)
+def test_imports_of_the_package_stand_alone_in_their_cell(page):
+    "nbdev runs cells that import the package when it makes the site; other code in them would run without what came before."
+    for c in cells(page):
+        if c['cell_type'] != 'code' or not re.search(r'^from cxr_ssl', text(c), re.M): continue
+        other = [n for n in ast.parse(text(c)).body if not isinstance(n, (ast.Import, ast.ImportFrom))]
+        assert not other, text(c)
 
 
 @pytest.mark.parametrize('page', LIBRARY, **ids)

@@ -213,7 +213,7 @@ def mask_path(self:Manifest,
     row = self.rows(id).iloc[0]
     return _inside(self.roots[row.dataset], row["mask"]) if row["mask"] else None
 
-# %% ../../nbs/13_data.manifest.ipynb #d5ea710d
+# %% ../../nbs/13_data.manifest.ipynb #84b7b51e
 @patch
 def where(self:Manifest,
     mask # bool (n,), in the order of the rows
@@ -226,15 +226,15 @@ def counts(self:Manifest)->pd.DataFrame: # a row for each dataset: pictures, pat
     "Pictures, patients and labels (value 1) by dataset; blank where a dataset does not have a label at all."
     def count(t):
         c = t[list(self.labels)]
-        return pd.Series({"pictures":len(t), "patients":t.patient.nunique(), **(c == 1).sum().where(c.notna().any()).to_dict()})
+        return pd.Series({"images":len(t), "patients":t.patient.nunique(), **(c == 1).sum().where(c.notna().any()).to_dict()})
     t = pd.DataFrame({d:count(g) for d,g in self.table.groupby("dataset")}).T
-    return t.reindex(columns=["pictures","patients",*self.labels]).astype("Int64").rename_axis("dataset")
+    return t.reindex(columns=["images","patients",*self.labels]).astype("Int64").rename_axis("dataset")
 
-# %% ../../nbs/13_data.manifest.ipynb #ebe97a11
+# %% ../../nbs/13_data.manifest.ipynb #01f21ee4
 def _headline(m):
     "What a manifest is, in a line."
     q = f", {len(m.quarantine)} in quarantine" if len(m.quarantine) else ""
-    return f"Manifest {m.hash[:8]}: {len(m):,} pictures of {m.table.patient.nunique():,} patients{q}"
+    return f"Manifest {m.hash[:8]}: {len(m):,} images of {m.table.patient.nunique():,} patients{q}"
 
 @patch
 def __repr__(self:Manifest): return f"{_headline(self)}\n{self.counts().astype(object).where(lambda t: t.notna(), '').to_string()}"
@@ -242,7 +242,7 @@ def __repr__(self:Manifest): return f"{_headline(self)}\n{self.counts().astype(o
 @patch
 def _repr_html_(self:Manifest): return f"<p>{_headline(self)}</p>{self.counts().astype(object).where(lambda t: t.notna(), '').to_html()}"
 
-# %% ../../nbs/13_data.manifest.ipynb #28fc523f
+# %% ../../nbs/13_data.manifest.ipynb #937ca9a4
 _OPTIONAL = dict(study="", view="unknown", sex="", age=np.nan, mask="", split="", sha256="", width=0, height=0) # for rows not yet read
 
 def _measure(row, roots):
@@ -259,7 +259,7 @@ def _in_threads(f, items, threads, desc):
     "`f` of each item, in order; a few seconds' worth of pictures shows its progress."
     with ThreadPoolExecutor(threads or min(8, os.cpu_count() or 1)) as pool:
         done,n = pool.map(f, items),len(items)
-        return list(progress(done, desc, n, "pictures") if n > 2000 else done)
+        return list(progress(done, desc, n, "images") if n > 2000 else done)
 
 # %% ../../nbs/13_data.manifest.ipynb #c7ff1aed
 def _twins(table, labels):

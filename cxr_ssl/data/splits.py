@@ -215,14 +215,14 @@ def split(
     pool = np.union1d(kept[0], ids[~rows & ~held])
     return Protocol(pool, *kept, labels, seed, manifest.hash, exclusive, dict(valid=valid, test=test)).check(manifest)
 
-# %% ../../nbs/15_data.splits.ipynb #ad8649c2
+# %% ../../nbs/15_data.splits.ipynb #7ed07f40
 def _about(manifest, ids):
     "Counts of one part."
     t = manifest.rows(ids)
-    return dict(pictures=len(t), patients=int(t.patient.nunique()), datasets={k:int(n) for k,n in t.dataset.value_counts().sort_index().items()},
+    return dict(images=len(t), patients=int(t.patient.nunique()), datasets={k:int(n) for k,n in t.dataset.value_counts().sort_index().items()},
                 classes={c:int((t[c] == 1).sum()) for c in manifest.labels})
 
-# %% ../../nbs/15_data.splits.ipynb #4a957ac7
+# %% ../../nbs/15_data.splits.ipynb #c736cfc4
 @patch
 def describe(self:Protocol,
     manifest:Manifest # the manifest it was made from
@@ -230,7 +230,7 @@ def describe(self:Protocol,
     "Hashes, counts per part, dataset and class, patients per part, and what was left out and why."
     used = np.union1d(self.pool, np.union1d(self.valid, self.test))
     return dict(manifest_hash=self.manifest_hash, protocol_hash=self.hash, labels=list(self.labels), exclusive=self.exclusive,
-                seed=self.seed, **self.settings, pictures=len(manifest), patients=int(manifest.table.patient.nunique()),
+                seed=self.seed, **self.settings, images=len(manifest), patients=int(manifest.table.patient.nunique()),
                 parts={p:_about(manifest, ids) for p,ids in self.parts.items()}, held_back=len(manifest)-len(used),
                 patients_unknown=manifest.patients_unknown, quarantine=manifest.quarantine[["dataset","image","reason"]].to_dict("records"))
 

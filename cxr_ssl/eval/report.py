@@ -155,7 +155,7 @@ def _classes(metrics, predictions, arms):
         rows += [(_kind(a), [_arm(a), *[_cell(_row(metrics, a, m, l)) for m,_ in _PER_CLASS]]) for a in arms]
     return _html_table(["", *[h for _,h in _PER_CLASS]], rows, "numbers")
 
-# %% ../../nbs/24_eval.report.ipynb #99c4598a
+# %% ../../nbs/24_eval.report.ipynb #ce343348
 def _pairs(d):
     "A two-column table of names and values."
     def show(v):
@@ -167,7 +167,7 @@ def _data(data):
     "Counts by part, hashes, and what was set aside."
     labels = data.get("labels", []); rows = []
     for name,p in data.get("parts", {}).items():
-        rows.append(("", [escape(name), f"{p['pictures']:,}", f"{p['patients']:,}", *[f"{p['classes'].get(l, 0):,}" for l in labels]]))
+        rows.append(("", [escape(name), f"{p['images']:,}", f"{p['patients']:,}", *[f"{p['classes'].get(l, 0):,}" for l in labels]]))
     apart = ("The split is made by whole patients: no patient, study or picture stands in two of train, valid and test, "
              "and none of valid or test stands in the pool.")
     leaks = data.get("leaks"); n = leaks if isinstance(leaks, (int,type(None))) else len(leaks)
@@ -180,7 +180,7 @@ def _quarantine(rows):
     "Pictures that were set aside."
     if not rows: return "<p>No picture was set aside.</p>"
     items = "".join(f"<li><code>{escape(r['image'])}</code> {escape(r['reason'])}</li>" for r in rows)
-    return _fold(f"{len(rows)} {'picture' if len(rows) == 1 else 'pictures'} set aside", f"<ul>{items}</ul>")
+    return _fold(f"{len(rows)} {'image' if len(rows) == 1 else 'images'} set aside", f"<ul>{items}</ul>")
 
 def _fold(name, content, open=False):
     "A part of the page that can be folded away; on paper it is always open."
