@@ -1,5 +1,6 @@
 "The documentation: public names are documented, the site's configuration is sound, every page renders."
 import ast
+import json
 import re
 import shutil
 import subprocess
@@ -71,4 +72,5 @@ def test_pages_render_to_html(tmp_path):
     subprocess.run([sys.executable, '-m', 'nbconvert', '--to', 'html', '--output-dir', str(tmp_path / 'html'), *map(str, made)], check=True, capture_output=True)
     for p in PAGES:
         html = (tmp_path / 'html' / f'{p.stem}.html').read_text()
-        assert '<h1' in html and 'Traceback' not in html
+        headings = re.findall(r'^## ([\w ,]+)$', '\n'.join(''.join(c['source']) for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'markdown'), re.M)
+        assert headings and [h for h in headings if h not in html] == [], f'{p.name} lost a section'
