@@ -54,11 +54,12 @@ def _against(d):
     numbers = "" if np.isnan(d.low) else f": {_signed(d.value)} ({_signed(d.low)} to {_signed(d.high)})"
     return f"{d.arm_a} minus {d.arm_b}{numbers}: {_verdict(d)}."
 
-# %% ../../nbs/24_eval.report.ipynb #df92ab8d
+# %% ../../nbs/24_eval.report.ipynb #bd7eae3c
 def headline(
     predictions:pd.DataFrame, # the run's predictions
     metrics:pd.DataFrame, # its metrics
-    focus:str="" # which arm it is about; empty: the last that is not a baseline
+    focus:str="", # which arm it is about; empty: the last that is not a baseline
+    patients_known:bool=True # False: each image was counted as a patient of its own
 )->tuple[str,list[str]]: # a title of a few words, and the sentences under it
     "The result of a run, computed from its tables. Raises `ParameterError` for an arm that does not exist."
     focus,models,baselines = _arms(predictions, focus); value = lambda a: _row(metrics, a, _METRIC, _LABEL)
@@ -67,7 +68,8 @@ def headline(
     first = next(iter(d.values()), None)
     title = f"{focus}: macro AUC {_sure(value(focus)).split(' (')[0]}" if first is None else _title(first)
     test = predictions[(predictions.arm == focus) & (predictions.part == "test")]
-    text = [f"On {len(test)} test images of {test.patient.nunique()} patients, {focus} has a macro AUC of {_sure(value(focus))}."]
+    of = f"of {test.patient.nunique()} patients" if patients_known else "of an unknown number of patients"
+    text = [f"On {len(test)} test images {of}, {focus} has a macro AUC of {_sure(value(focus))}."]
     text += [f"{a} has {_sure(value(a))}. {_against(d[a])}" for a in models]
     if not best: return title,[*text, "No trivial baseline was recorded."]
     text += [f"The best trivial baseline, {best}, has {_sure(value(best))}. {_against(d[best])}"]
@@ -155,7 +157,7 @@ def _classes(metrics, predictions, arms):
         rows += [(_kind(a), [_arm(a), *[_cell(_row(metrics, a, m, l)) for m,_ in _PER_CLASS]]) for a in arms]
     return _html_table(["", *[h for _,h in _PER_CLASS]], rows, "numbers")
 
-# %% ../../nbs/24_eval.report.ipynb #ce343348
+# %% ../../nbs/24_eval.report.ipynb #c4a1a8e6
 def _pairs(d):
     "A two-column table of names and values."
     def show(v):
@@ -163,12 +165,18 @@ def _pairs(d):
         return ", ".join(map(str, v)) if isinstance(v, (list,tuple)) else "none" if v is None else str(v)
     return _html_table([], [("", [escape(str(k)), f"<code>{escape(show(v))}</code>"]) for k,v in d.items()], "pairs")
 
+def _unknown_patients(data):
+    "What to say where the data do not tell patients apart; nothing otherwise."
+    names = ", ".join(data.get("patients_unknown") or [])
+    return names and (f"Patients are not known in {names}: each image counts as a patient of its own. The same person may stand in "
+                      "train and in test, which flatters every model, and the intervals are then too narrow.")
+
 def _data(data):
     "Counts by part, hashes, and what was set aside."
     labels = data.get("labels", []); rows = []
     for name,p in data.get("parts", {}).items():
         rows.append(("", [escape(name), f"{p['images']:,}", f"{p['patients']:,}", *[f"{p['classes'].get(l, 0):,}" for l in labels]]))
-    apart = ("The split is made by whole patients: no patient, study or picture stands in two of train, valid and test, "
+    apart = _unknown_patients(data) or ("The split is made by whole patients: no patient, study or picture stands in two of train, valid and test, "
              "and none of valid or test stands in the pool.")
     leaks = data.get("leaks"); n = leaks if isinstance(leaks, (int,type(None))) else len(leaks)
     found = "" if n is None else f" Leak check: {n} found."
@@ -272,21 +280,23 @@ def _state(record):
     edited = record.edited()
     return f'<p><b>Changed after the run ended:</b> <code>{escape(", ".join(edited))}</code></p>' if edited else ""
 
-# %% ../../nbs/24_eval.report.ipynb #62d151f8
+# %% ../../nbs/24_eval.report.ipynb #295f7fb4
 def _page(record, title, images, focus):
     "The body of the report."
     pred,metrics,env = record.predictions(),record.metrics(),record.environment
     focus,models,baselines = _arms(pred, focus); arms = [*baselines, *models, focus]
-    name,text = headline(pred, metrics, focus); data = record.path/"data.json"
+    data = record.data() if (record.path/"data.json").exists() else {}
+    unknown = _unknown_patients(data)
+    name,text = headline(pred, metrics, focus, not unknown)
     others = [*models, *baselines]; when = (env.get("finished") or env.get("started") or "").replace("T"," ")[:16]
     figures = _figures(record, images)
     return "".join((
         f'<div class="note">{escape(DISCLAIMER)}</div><main><h1>{escape(title)}</h1><p class="sub">{escape(record.experiment)}, {escape(when)} UTC</p>',
-        _state(record), f'<div class="result"><strong>{escape(name)}</strong>{_lines(text)}</div>',
+        _state(record), f'<div class="result"><strong>{escape(name)}</strong>{_lines(text)}{unknown and f"<p><b>{escape(unknown)}</b></p>"}</div>',
         "<h2>Results</h2>", _results(metrics, arms), f'<p class="sub">{escape(_READ)}</p>',
         f"<h2>Differences</h2>{_differences(pred, focus, others)}" if others else "",
         "<h2>By class</h2>", _classes(metrics, pred, arms), f"<h2>Figures</h2>{figures}" if figures else "",
-        "<h2>Data</h2>", _data(record.data()) if data.exists() else "<p>The run wrote no data.json.</p>",
+        "<h2>Data</h2>", _data(data) if data else "<p>The run wrote no data.json.</p>",
         "<h2>How it was made</h2>", _fold("Parameters", _pairs(record.params), True), _fold("Machine, time, versions", _environment(env), True),
         _fold("Files", _files(record.path)), "</main>"))
 
