@@ -13,11 +13,8 @@ import pytest
 import yaml
 from conftest import EXPERIMENTS, NBS
 
-SMOKE = {'00_quickstart': dict(epochs=1, size=32)}  # the quickstart's defaults are a real run of minutes
+SMOKE = {'00_quickstart': dict(epochs=1, size=32, finetune_epochs=2)}  # the quickstart's defaults are a real run of minutes
 FILES = ['params.json', 'environment.json', 'data.json', 'history.csv', 'predictions.parquet', 'metrics.json', 'report.html']
-
-
-pytestmark = pytest.mark.xdist_group('experiments')  # one worker, so that each pair of runs is made once
 
 
 def known(page): return pm.inspect_notebook(str(page))
