@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Classifier', 'classifier', 'ValidAUC', 'finetune_learner', 'predict']
 
-# %% ../../nbs/51_finetune.training.ipynb #708615d0
+# %% ../../nbs/51_finetune.training.ipynb #c73e4df6
 import copy
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
@@ -13,13 +13,12 @@ from fastai.learner import Learner, Metric
 from fastcore.basics import patch
 from torch import nn
 from ..core import DataError, ParameterError, pick_device
-from ..record import PREDICTION_COLUMNS
 from ..training import KeepBest, make_learner
 from ..encoders import parameter_hash
 from ..data.labels import apply_policy, is_exclusive
 from ..data.loaders import ViewLoader, normalise
 from ..data.views import make_views, plain, supervised
-from ..eval.metrics import auc
+from ..eval.metrics import auc, predictions_table
 from .imbalance import make_loss, parse_imbalance, sample_weights
 
 # %% ../../nbs/51_finetune.training.ipynb #bce43631
@@ -196,7 +195,7 @@ def _scores(model, bank, ids, bs, device, threads):
         for m,training in modes: m.training = training
     return (logits.softmax(1) if model.exclusive else logits.sigmoid()).numpy()
 
-# %% ../../nbs/51_finetune.training.ipynb #9f31e837
+# %% ../../nbs/51_finetune.training.ipynb #0dbe1cc6
 def predict(
     model:Classifier, # trained with `finetune_learner`
     bank, # where pixels and labels come from
@@ -211,6 +210,4 @@ def predict(
     if model.exclusive is None: raise ParameterError("this classifier was not trained, so it is not known whether its labels are classes", "train it with finetune_learner, or set model.exclusive")
     ids = np.asarray(ids, np.uint64)
     targets,scores = _targets(model, bank, ids),_scores(model, bank, ids, bs, pick_device(str(device)), threads)
-    table = bank.manifest.rows(ids)[["patient","view","dataset"]].reset_index(drop=True).assign(id=ids, part=part, arm=arm)
-    values = {f"{kind}_{label}":v[:,j] for kind,v in (("target",targets),("score",scores)) for j,label in enumerate(model.labels)}
-    return pd.concat([table[PREDICTION_COLUMNS], pd.DataFrame(values)], axis=1)
+    return predictions_table(bank.manifest.rows(ids), ids, targets, scores, model.labels, part, arm)
