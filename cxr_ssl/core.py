@@ -4,16 +4,18 @@
 
 # %% auto #0
 __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 'ParameterError', 'RecordError', 'DiskError',
-           'suggest', 'unknown', 'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json', 'hash_bytes',
-           'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device', 'Status', 'progress',
-           'package_dir', 'repo_root']
+           'suggest', 'unknown', 'short', 'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json',
+           'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device', 'processes',
+           'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
 
-# %% ../nbs/00_core.ipynb #2d124aa3
+# %% ../nbs/00_core.ipynb #defd31ab
 import difflib, errno, hashlib, json, math, os, random, sys, time
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
+from types import UnionType
 import numpy as np, torch
+import torch.distributed as dist
 from fastcore.basics import patch
 from tqdm import tqdm
 
@@ -52,6 +54,16 @@ def unknown(
 )->ParameterError: # to be raised
     "The error for a name that is not among `known`."
     return ParameterError(f"{what}={name!r} is unknown", suggest(name, known))
+
+# %% ../nbs/00_core.ipynb #71d740fe
+def short(
+    value, # what a message quotes
+    n:int=200 # most characters; longer texts lose their middle
+)->str: # one line that can be printed
+    "`value` as a message shows it; what cannot be printed is escaped."
+    s = str(value)
+    s = s if s.isprintable() else repr(s)[1:-1]
+    return s if len(s) <= n else f"{s[:n//2]}…{s[n//2+1-n:]}"
 
 # %% ../nbs/00_core.ipynb #871a7948
 _DISK = {errno.ENOSPC:"the disk is full", errno.EDQUOT:"the disk quota is used up", errno.EFBIG:"the file is larger than allowed",
@@ -110,7 +122,17 @@ def _plain(o, at="$"):
         raise ValueError(f"{at} is {o}: JSON has no such value; write None and a reason")
     return str(o) if isinstance(o, Path) else o
 
-# %% ../nbs/00_core.ipynb #29d384f0
+# %% ../nbs/00_core.ipynb #791b8f2b
+def _misfit(found, wanted, at):
+    "What in `found` is not as `wanted` has it, in words; empty if all is."
+    if not isinstance(wanted, dict):
+        fits = isinstance(found, wanted) if isinstance(wanted, (type,UnionType)) else found == wanted
+        return "" if fits else f"{at} is {short(repr(found))}, not {getattr(wanted, '__name__', wanted)}"
+    if not isinstance(found, dict): return f"{at} is {short(repr(found))}, not an object"
+    odd = (_misfit(found[k], v, k) if k in found else f"{k} is missing" for k,v in wanted.items())
+    return next(filter(None, odd), "")
+
+# %% ../nbs/00_core.ipynb #78625df0
 def write_json(
     path, # file to write
     obj # dicts, lists, numbers, strings, None; numpy values and paths are converted
@@ -119,13 +141,18 @@ def write_json(
     write_text(path, json.dumps(_plain(obj), indent=1, allow_nan=False) + "\n")
 
 def read_json(
-    path # file to read
+    path, # file to read
+    fields:dict=None, # what must stand in it: for each name a type, a value, or again such a dict; not checked if None
+    error:type=RecordError # what is raised
 ): # what it holds
-    "Read a JSON file. Raises `RecordError` when it is missing or damaged."
-    try: return json.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError: raise RecordError(f"{path} does not exist", "check the path, or run the step that writes it") from None
-    except (json.JSONDecodeError, UnicodeDecodeError) as e:
-        raise RecordError(f"{path} is not valid JSON ({e})", "restore it from a copy, or delete it and run again") from None
+    "Read a JSON file. Raises `error` when it is missing, damaged or without its `fields`."
+    try: found = json.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError: raise error(f"{path} does not exist", "check the path, or run the step that writes it") from None
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as e:
+        raise error(f"{path} is not valid JSON ({e})", "restore it from a copy, or delete it and run again") from None
+    odd = "" if fields is None else _misfit(found, fields, "its content")
+    if odd: raise error(f"{path} is damaged, or of another version: {odd}", "restore it from a copy, or delete it and run again")
+    return found
 
 # %% ../nbs/00_core.ipynb #fe75319b
 def hash_bytes(
@@ -180,18 +207,36 @@ def seed_everything(
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(True, warn_only=True)
 
-# %% ../nbs/00_core.ipynb #d3f24be8
+# %% ../nbs/00_core.ipynb #b96b3f29
 def pick_device(
     name:str="auto" # "auto", "cpu", "mps", "cuda" or "cuda:1"
 )->torch.device: # a device that exists
-    "The device called `name`; with `auto`, a CUDA GPU if there is one, else the CPU. Raises `DeviceError`."
-    if name == "auto": return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    "The device called `name`; with `auto`, a CUDA GPU if there is one (under torchrun, each process its own), else the CPU. Raises `DeviceError`."
+    if name == "auto": return torch.device("cuda", int(os.environ.get("LOCAL_RANK", 0))) if torch.cuda.is_available() else torch.device("cpu")
     try: device = torch.device(name)
     except RuntimeError: raise ParameterError(f"device={name!r} is not a device", "use auto, cpu, mps, cuda or cuda:1") from None
     there = dict(cpu=1, cuda=torch.cuda.device_count(), mps=int(torch.backends.mps.is_available())).get(device.type, 0)
     if (device.index or 0) < there: return device
     raise DeviceError(f"device={name!r} was asked for, but this machine has {there} of kind {device.type!r}",
                       "use device=auto or device=cpu, or check the driver and that torch was built for it")
+
+# %% ../nbs/00_core.ipynb #e8776b30
+def processes()->int: # 1 unless torch.distributed was initialised
+    "How many processes train together."
+    return dist.get_world_size() if dist.is_available() and dist.is_initialized() else 1
+
+def process_rank()->int: # 0 to processes()-1; the one with 0 writes files
+    "Which of them this one is."
+    return dist.get_rank() if processes() > 1 else 0
+
+def any_process(
+    flag:bool # what this process saw
+)->bool: # the same answer in all processes
+    "Whether any process saw it. All must ask together, so this is also a place where they wait for each other."
+    if processes() == 1: return bool(flag)
+    seen = torch.tensor(float(flag), device="cuda" if dist.get_backend() == "nccl" else "cpu")
+    dist.all_reduce(seen, dist.ReduceOp.MAX)
+    return bool(seen)
 
 # %% ../nbs/00_core.ipynb #d3f3fc7f
 def _in_notebook():

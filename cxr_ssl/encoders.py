@@ -257,7 +257,7 @@ def _imagenet_tensors(name, weights_file=None, hub_cache=None, torch_cache=None,
                        f"get https://huggingface.co/{repo}/resolve/main/model.safetensors where there is a network and "
                        "give it as weights_file=, or use weights=none")
 
-# %% ../nbs/04_encoders.ipynb #af975b92
+# %% ../nbs/04_encoders.ipynb #18ca5627
 def _create(name, spec, size, seed):
     "A fresh grey model with random weights; `seed` names them, else torch's global stream does."
     with torch.random.fork_rng(devices=[], enabled=seed is not None):
@@ -267,7 +267,7 @@ def _create(name, spec, size, seed):
 def _timm_args(spec, size):
     "What `timm.create_model` must be told beside the name."
     if not spec.timm_name: return {}
-    return dict(in_chans=1, num_classes=0, **(dict(img_size=size) if spec.step>1 else {}))
+    return dict(in_chans=1, num_classes=0, **(dict(img_size=size, dynamic_img_size=True) if spec.step>1 else {}))
 
 def _fit_positions(model, tensors):
     "`tensors` with the position codes resampled to the model's grid, if it has any."

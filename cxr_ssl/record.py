@@ -6,14 +6,14 @@
 __all__ = ['DISCLAIMER', 'PREDICTION_COLUMNS', 'METRIC_COLUMNS', 'FREE_PARAMETERS', 'parameters', 'param_differences',
            'check_same_run', 'describe_environment', 'Record', 'check_predictions', 'read_records']
 
-# %% ../nbs/01_record.ipynb #5d961a88
-import builtins, csv, os, platform, resource, subprocess, sys, time
+# %% ../nbs/01_record.ipynb #c4c8f601
+import builtins, csv, math, os, platform, resource, subprocess, sys, time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-from .core import DataError, ParameterError, RecordError, atomic_path, hash_file, hash_json, package_dir, read_json, write_json
+from .core import DataError, ParameterError, RecordError, any_process, atomic_path, hash_file, hash_json, package_dir, process_rank, read_json, write_json
 
 # %% ../nbs/01_record.ipynb #d952951f
 DISCLAIMER = "Research and education only, not for diagnosis."
@@ -99,9 +99,10 @@ def describe_environment()->dict: # versions, git commit, machine, command
         versions={p:v for p in _PACKAGES if (v := _version(p))},
         git=commit and dict(commit=commit, dirty=bool(_git("status","--porcelain"))))
 
-# %% ../nbs/01_record.ipynb #6c6dac74
+# %% ../nbs/01_record.ipynb #2301e744
 class Record:
     "A run folder. Make one with `Record.start` in an experiment, or `Record.open` to read a finished run."
+    deadline = math.inf # when the time budget of this session ends, on the clock of `time.monotonic`
     def __init__(self,
         path # the run folder
     ): self.path = Path(path)
@@ -140,7 +141,7 @@ def complete(self:Record)->bool:
     "Is the run finished?"
     return self.state == "complete"
 
-# %% ../nbs/01_record.ipynb #3762e465
+# %% ../nbs/01_record.ipynb #e4570a0a
 @patch(cls_method=True)
 def start(cls:Record,
     experiment:str, # name of the experiment, without its number
@@ -150,19 +151,22 @@ def start(cls:Record,
     params = parameters(scope)
     if not params.get("out"): raise ParameterError("parameter out is empty", "name the run folder with out=")
     check_same_run(params["out"], experiment, params)
+    any_process(False) # under torchrun all have looked before the first one writes
     rec = cls(params["out"])
-    write_json(rec.path/"params.json", dict(experiment=experiment, params=params))
+    if not process_rank(): write_json(rec.path/"params.json", dict(experiment=experiment, params=params))
     old,now = rec.environment,datetime.now(timezone.utc).isoformat(timespec="seconds")
     rec._env = dict(experiment=experiment, state="running", started=old.get("started", now), finished=None,
                     sessions=old.get("sessions", 0)+1, **describe_environment())
     rec._before,rec._t0,rec._peak = old.get("wall_seconds", 0.),time.monotonic(),old.get("peak_memory_mb", 0.)
+    rec.deadline = rec._t0 + 60*float(params.get("time_budget") or math.inf)
     rec.touch()
     return rec
 
-# %% ../nbs/01_record.ipynb #be6e0aa0
+# %% ../nbs/01_record.ipynb #22b68228
 @patch
 def touch(self:Record):
     "Write `environment.json` with the time used and the peak memory so far, over all sessions of this run."
+    if process_rank(): return
     wall = round(self._before + time.monotonic()-self._t0, 2)
     gpu = torch.cuda.max_memory_allocated()/2**20 if torch.cuda.is_available() else None
     memory = dict(peak_memory_mb=max(self._peak, _peak_memory_mb()), peak_gpu_memory_mb=gpu)
@@ -212,14 +216,15 @@ def history(self:Record)->pd.DataFrame: # columns arm, epoch, then what was logg
     with builtins.open(path, newline="", encoding="utf-8") as f:
         return pd.DataFrame([{k:_number(v) if k != "arm" else v for k,v in row.items()} for row in csv.DictReader(f)])
 
-# %% ../nbs/01_record.ipynb #c83354dc
+# %% ../nbs/01_record.ipynb #155edee7
 @patch
 def log(self:Record,
     arm:str, # what is being trained
     epoch:int, # which epoch, from 0
     **values # numbers to keep; values of earlier calls for the same row stay
 ):
-    "Add `values` to the row of `arm` and `epoch` in `history.csv`."
+    "Add `values` to the row of `arm` and `epoch` in `history.csv`. Under torchrun the first process does."
+    if process_rank(): return
     rows = {(r["arm"],r["epoch"]):{k:v for k,v in r.items() if pd.notna(v)} for r in self.history().to_dict("records")}
     row = rows.setdefault((arm,epoch), dict(arm=arm, epoch=epoch))
     row.update({k:v for k,v in values.items() if v is not None})

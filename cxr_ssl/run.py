@@ -4,7 +4,7 @@
 
 # %% auto #0
 __all__ = ['experiment_folder', 'experiments', 'find_experiment', 'question', 'catalogue', 'Parameter', 'experiment_parameters',
-           'describe', 'check_parameters', 'read_settings', 'Plan', 'plan_run', 'RunFailed', 'execute',
+           'describe', 'check_parameters', 'read_settings', 'Plan', 'plan_run', 'RunFailed', 'RunStopped', 'execute',
            'run_experiment', 'main']
 
 # %% ../nbs/02_run.ipynb #469f3dd2
@@ -311,8 +311,9 @@ class _Manager(AsyncKernelManager):
         self.handed_out = super().client(**kw)
         return self.handed_out
 
-# %% ../nbs/02_run.ipynb #4a110452
+# %% ../nbs/02_run.ipynb #3f4a26ae
 _QUIET = ["--HistoryManager.hist_file=:memory:", "--log-level=CRITICAL"]
+_KERNELS = [] # process ids, for whoever receives a signal
 
 @contextmanager
 def _kernel(env, progress):
@@ -322,8 +323,10 @@ def _kernel(env, progress):
         with open(progress.log, "w") as log:
             run_sync(km.start_kernel)(env=env, cwd=os.getcwd(), stderr=log, extra_arguments=_QUIET)
         pid = km.provisioner.pid
+        _KERNELS.append(pid)
         yield km
     finally:
+        if pid in _KERNELS: _KERNELS.remove(pid)
         if pid and not progress.number: _kill_group(pid) # no cell has begun, so there is nothing to tidy
         try:
             if hasattr(km, "handed_out"): km.handed_out.stop_channels()
@@ -385,15 +388,19 @@ def __exit__(self:_Progress, *_):
         if self.stream.isatty(): self.stream.write("\r\x1b[K"); self.stream.flush()
     shutil.rmtree(self.folder, ignore_errors=True)
 
-# %% ../nbs/02_run.ipynb #dad3fca3
+# %% ../nbs/02_run.ipynb #39a66334
 class RunFailed(CxrError):
     "An experiment was started and did not come to its end."
 
-# %% ../nbs/02_run.ipynb #225e7543
+class RunStopped(RunFailed):
+    "An experiment has saved its state and left, because its time was up or it was asked to."
+
+# %% ../nbs/02_run.ipynb #2bd5bd86
 def _kinds(c=CxrError): return {c.__name__}.union(*map(_kinds, c.__subclasses__()))
 
 def _cell_failed(e, where, executed):
     "What to tell about a `PapermillExecutionError`."
+    if e.ename == "Stopped": return RunStopped(e.evalue)
     if e.ename in _kinds(): return RunFailed(f"failed in {where}\n{e.evalue}")
     lines = strip_color("\n".join(e.traceback) or f"{e.ename}: {e.evalue}").splitlines()
     return RunFailed("\n".join([f"failed in {where}", *lines[-8:]]), f"the whole traceback is in {executed}")
@@ -500,22 +507,32 @@ def _run(args):
     if (plan.out/"report.html").exists(): print(f"report  {plan.out/'report.html'}")
     return 0
 
-# %% ../nbs/02_run.ipynb #3b6620cf
+# %% ../nbs/02_run.ipynb #6f39f436
+_GRACE = 15 # seconds that a kernel gets to save its state
+
 class _Terminated(KeyboardInterrupt): "SIGTERM arrived."
 
 @contextmanager
 def _terminable():
-    "Let SIGTERM unwind the program as Ctrl-C does."
+    "Hand SIGTERM on to the kernel, which may save and leave; then, or at a second signal, unwind as Ctrl-C does."
     def stop(*_): raise _Terminated
+    def ask(*_):
+        signal.signal(signal.SIGTERM, stop)
+        if not _KERNELS or not hasattr(signal, "SIGALRM"): stop()
+        signal.signal(signal.SIGALRM, stop); signal.alarm(_GRACE)
+        for pid in _KERNELS: os.kill(pid, signal.SIGTERM)
     if threading.current_thread() is not threading.main_thread(): yield; return
-    old = signal.signal(signal.SIGTERM, stop)
+    old = signal.signal(signal.SIGTERM, ask)
     try: yield
-    finally: signal.signal(signal.SIGTERM, old)
+    except RunFailed as e: raise (_Terminated(e.what) if signal.getsignal(signal.SIGTERM) is stop else e) from None
+    finally:
+        if hasattr(signal, "SIGALRM"): signal.alarm(0)
+        signal.signal(signal.SIGTERM, old)
 
-# %% ../nbs/02_run.ipynb #707afb0d
+# %% ../nbs/02_run.ipynb #7c630514
 def main(
     argv=None # words of the command line; those of this process if not given
-)->int: # exit code: 0 success, 1 failed, 2 refused, 130 or 143 stopped
+)->int: # exit code: 0 success, 1 failed, 2 refused, 3 time budget used up, 130 or 143 stopped
     "The command `cxr_run`."
     argv = list(sys.argv[1:] if argv is None else argv)
     for name in ("asyncio","papermill"): logging.getLogger(name).setLevel(logging.CRITICAL) # they would repeat what is said below
@@ -529,8 +546,9 @@ def main(
             return 0
     except CxrError as e:
         print(f"cxr_run: {e}", file=sys.stderr)
-        return 1 if isinstance(e, RunFailed) else 2
+        return 3 if isinstance(e, RunStopped) else 1 if isinstance(e, RunFailed) else 2
     except KeyboardInterrupt as e:
+        if str(e): print(f"cxr_run: {e}", file=sys.stderr)
         print(f"cxr_run: stopped; the same command goes on: {shlex.join(['cxr_run', *argv])}", file=sys.stderr)
         return 143 if isinstance(e, _Terminated) else 130
 

@@ -5,56 +5,79 @@
 # %% auto #0
 __all__ = ['Bank']
 
-# %% ../../nbs/16_data.bank.ipynb #a2db31b1
-import math, os, shutil
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+# %% ../../nbs/16_data.bank.ipynb #ff6383c0
+import copy, math, shutil
 from pathlib import Path
-import numpy as np
+import numpy as np, torch
 from fastcore.basics import patch
-from ..core import DataError, DiskError, ParameterError, atomic_path, disk_errors, hash_file
-from ..core import progress, read_json, write_json
-from .images import decode, pixel_hash, shrink
-from .manifest import Manifest
+from ..core import DataError, DiskError, ParameterError, atomic_path, hash_file, read_json, write_json
+from ..store import differences
+from .manifest import Manifest, pixel_store, read_rows, refuse_bad
 
-try: import fcntl
-except ImportError: fcntl = None # Windows has no such locks
-
-# %% ../../nbs/16_data.bank.ipynb #0806ef5f
+# %% ../../nbs/16_data.bank.ipynb #abf06dfb
 _INDEX = np.dtype([("id","<u8"), ("offset","<i8"), ("height","<i4"), ("width","<i4")])
 
+# %% ../../nbs/16_data.bank.ipynb #b0f449f6
 class Bank:
     "The decoded pixels of a manifest, by image id. Made by `Bank.build`, opened by `Bank.open`."
+    flat = _file = None # all pixels in one tensor, where `to` has put them on a device; the bank they come from
     def __init__(self,
         path, # folder of a finished bank
-        info:dict, # content of its bank.json
-        index:np.ndarray # where each image lies: id, offset, height, width
+        info:dict # content of its bank.json
     ):
-        self.path,self.info,self.index = Path(path),info,index
-        self.ids = np.ascontiguousarray(index["id"])
-        self._order = np.argsort(self.ids)
-        self._pixels = self._manifest = None
+        self.path,self.info = Path(path),info
+        self._map()
 
-    def __len__(self): return len(self.ids)
-    def __getstate__(self): return self.__dict__ | dict(_pixels=None, _manifest=None)
-    def __repr__(self):
-        return f"Bank of {len(self)} images, shorter side at most {self.info['side']}, {self.info['bytes']/1e6:.1f} MB"
+    def _map(self):
+        "Map the files; nothing is read yet."
+        try: self.index = np.load(self.path/"index.npy", mmap_mode="r", allow_pickle=False)
+        except Exception as e: raise _damaged(self.path/"index.npy", f"cannot be read ({e})") from e # numpy raises anything
+        if self.index.dtype != _INDEX or self.index.shape != (self.info["images"],): raise _damaged(self.path/"index.npy", f"is no index of {self.info['images']} images, as bank.json says")
+        self._pixels = np.memmap(self.path/"pixels"/"data.bin", np.uint8, "r", shape=(self.info["bytes"],)).view(np.ndarray)
+        self._manifest = self._ids = self._order = None
 
-# %% ../../nbs/16_data.bank.ipynb #21cdcb61
+    def __len__(self): return len(self.index)
+    def __getstate__(self): return dict(path=self.path, info=self.info)
+    def __setstate__(self, state): self.__dict__.update(state); self._map()
+
+# %% ../../nbs/16_data.bank.ipynb #7138b48f
+@patch
+def __repr__(self:Bank):
+    where = "" if self.flat is None else f", on {self.flat.device}"
+    return f"Bank of {len(self):,} images, shorter side at most {self.info['side']}, {self.info['bytes']/1e6:.1f} MB{where}"
+
+@patch(as_prop=True)
+def ids(self:Bank)->np.ndarray: # uint64 (n,), in the order of the manifest
+    "The ids of all images. Raises `DataError` when the index is damaged."
+    if self._ids is None:
+        if self._file is None: _check_file(self.path/"index.npy", **self.info["files"]["index.npy"])
+        self._ids = np.ascontiguousarray(self.index["id"])
+        self._order = self._ids.argsort()
+    return self._ids
+
+# %% ../../nbs/16_data.bank.ipynb #7e22e1c6
 @patch
 def rows(self:Bank,
     ids # image ids (n,), uint64
 )->np.ndarray: # positions in the index (n,)
     "Where images stand in the index. Raises `DataError` naming an id that is not in the bank."
-    ids = np.atleast_1d(ids)
+    ids,known = np.atleast_1d(ids),self.ids
     if ids.dtype.kind not in "iu": raise DataError(f"ids of type {ids.dtype}", "give them as uint64 or int64; floats lose digits")
     ids = ids.astype(np.uint64)
-    at = self._order[np.searchsorted(self.ids, ids, sorter=self._order).clip(max=len(self)-1)]
-    wrong = ids[self.ids[at] != ids]
+    at = self._order[np.searchsorted(known, ids, sorter=self._order).clip(max=len(self)-1)]
+    wrong = ids[known[at] != ids]
     if not len(wrong): return at
-    raise DataError(f"image {wrong[0]:016x} is not in the bank {self.path} ({len(wrong)} of {len(ids)} asked for are not)",
-                    "ask for ids of the manifest this bank was built from")
+    raise DataError(f"image {wrong[0]:016x} is not in the bank {self.path} ({len(wrong)} of {len(ids)} asked for are not)", self._why_not(wrong[0]))
 
+@patch
+def _why_not(self:Bank, id):
+    "What to do about an image that is not here."
+    q = self.manifest.quarantine
+    q = q[q.sha256.str[:16] == f"{id:016x}"]
+    if not len(q): return "ask for ids of the manifest this bank was built from"
+    return f"{q.image.iloc[0]} was set aside: {q.reason.iloc[0]}; split bank.manifest, which is without it"
+
+# %% ../../nbs/16_data.bank.ipynb #20c24937
 @patch
 def shapes(self:Bank,
     ids # image ids (n,), uint64
@@ -63,23 +86,29 @@ def shapes(self:Bank,
     found = self.index[self.rows(ids)]
     return np.stack([found["height"], found["width"]], 1).astype(int)
 
-# %% ../../nbs/16_data.bank.ipynb #64e6398d
+@patch
+def offsets(self:Bank,
+    ids # image ids (n,), uint64
+)->np.ndarray: # int (n,)
+    "Where the pixels of images begin: in `flat` for a Bank on a device, else in the file."
+    return self.index["offset"][self.rows(ids)]
+
 @patch
 def images(self:Bank,
     ids # image ids (n,), uint64
 )->list: # a uint8 array (height, width) for each id; read-only, nothing is copied
     "The pixels of images, straight from the mapped file."
-    if self._pixels is None: self._pixels = np.asarray(np.memmap(self.path/"pixels.bin", np.uint8, "r"))
+    if self._file: self.rows(ids); return self._file.images(ids)
     return [self._pixels[o:o+h*w].reshape(h, w) for _,o,h,w in self.index[self.rows(ids)].tolist()]
 
-# %% ../../nbs/16_data.bank.ipynb #eb8d9cd6
+# %% ../../nbs/16_data.bank.ipynb #78e1abb2
 @patch(as_prop=True)
 def manifest(self:Bank)->Manifest: # one row for each image of the bank, and the quarantine
-    "The manifest the bank was built from."
+    "The manifest of what the bank holds: the one it was built from, without what had gone bad."
     if self._manifest is None:
         file = self.path/"manifest.parquet"
         found = Manifest.load(file)
-        if found.hash != self.info["manifest"]: raise _damaged(file, "is not the manifest that bank.json names")
+        if found.hash != self.info["holds"]: raise _damaged(file, "is not the manifest that bank.json names")
         self._manifest = found
     return self._manifest
 
@@ -100,145 +129,137 @@ def check(self:Bank,
     area = self.index["height"].astype(float)*self.index["width"]
     return max(v.size/math.sqrt(v.scale[0]*area.min()) for v in recipe.views)
 
-# %% ../../nbs/16_data.bank.ipynb #ef248c1d
-_FORMAT = 1 # of the files; another number was written by another version
+# %% ../../nbs/16_data.bank.ipynb #e283a16e
+@patch
+def to(self:Bank,
+    device, # a torch device or its name
+    ids=None # image ids to take along (n,); all if None
+)->Bank: # the same images; its `flat` is a uint8 tensor on `device`, and its `offsets` point into that
+    "A Bank whose pixels are in the memory of a device. Raises what torch raises when they do not fit."
+    new,source = copy.copy(self),self._file or self
+    index = np.array(self.index if ids is None else self.index[np.unique(self.rows(ids))])
+    size = index["height"].astype(np.int64)*index["width"]
+    index["offset"] = size.cumsum()-size
+    new.index,new._file,new._ids,new.flat = index,source,None,torch.empty(int(size.sum()), dtype=torch.uint8, device=device)
+    for i in range(0, len(index), 256):
+        part,at = np.concatenate([x.ravel() for x in source.images(index["id"][i:i+256])]),int(index["offset"][i])
+        new.flat[at:at+len(part)] = torch.from_numpy(part)
+    return new
+
+# %% ../../nbs/16_data.bank.ipynb #3d46db7e
+_FORMAT = 2 # of the files
+_FILE = dict(bytes=int, sha256=str)
+_HEAD = dict(format=_FORMAT, manifest=str, holds=str, side=int, preprocess=dict|None, images=int, bytes=int,
+             files={"index.npy":_FILE, "manifest.parquet":_FILE}) # of bank.json
 
 def _damaged(file, what):
     "The error for a file that is not what bank.json says."
     return DataError(f"{file} {what}", "the bank is damaged: delete its folder and build it again")
 
-def _check_file(file, size, sha256):
+def _check_file(file, bytes, sha256="", at_least=False):
     "Refuse a file of another size, or, where a hash is given, of other content."
     if not file.is_file(): raise _damaged(file, "is missing")
     found = file.stat().st_size
-    if found != size: raise _damaged(file, f"has {found} bytes; bank.json says {size}")
+    if bytes < 1 or found < bytes or found > bytes and not at_least: raise _damaged(file, f"has {found} bytes; bank.json says {bytes}")
     if sha256 and hash_file(file) != sha256: raise _damaged(file, "does not hold what bank.json says")
 
-# %% ../../nbs/16_data.bank.ipynb #1f43661e
+# %% ../../nbs/16_data.bank.ipynb #9c9a0e54
 @patch(cls_method=True)
 def open(cls:Bank,
     path, # folder of a bank
-    verify:bool=False # read all pixels too, and compare their hash
+    verify:bool=False # read everything too, and compare checksums
 )->Bank: # ready to use
     "Open a finished bank. Raises `DataError` when it is missing, not finished or damaged."
     path = Path(path)
     if not (path/"bank.json").is_file():
-        begun = (path/"build.json").is_file()
+        begun = (path/"pixels"/"store.json").is_file()
         raise DataError(f"the bank {path} is not finished" if begun else f"there is no bank in {path}",
                         "call Bank.build again with the same arguments: it goes on" if begun else "make one with Bank.build")
-    info = read_json(path/"bank.json")
-    if info.get("format") != _FORMAT: raise _damaged(path/"bank.json", f"has format {info.get('format')}, not {_FORMAT}")
-    for name,f in info["files"].items():
-        _check_file(path/name, f["bytes"], f["sha256"] if verify or name == "index.npy" else "")
-    return cls(path, info, np.load(path/"index.npy", allow_pickle=False))
+    info = read_json(path/"bank.json", _HEAD, DataError)
+    _check_file(path/"pixels"/"data.bin", info["bytes"], at_least=True)
+    for name in _HEAD["files"]: _check_file(path/name, **info["files"][name] if verify else dict(bytes=info["files"][name]["bytes"]))
+    bank = cls(path, info)
+    if verify: bank._verify()
+    return bank
 
-# %% ../../nbs/16_data.bank.ipynb #4753b80f
-_BLOCK = 256 # images between two entries in the journal
+# %% ../../nbs/16_data.bank.ipynb #9e22ac24
+def _places(store, ids):
+    "Where the journal has the pixels of images (n,); -1 where they are not there."
+    if not len(store): return np.full(len(ids), -1)
+    known = np.ascontiguousarray(store.notes()["sha256"][:,:8]).view(">u8").ravel().astype(np.uint64)
+    order = known.argsort(kind="stable")
+    at = order[known.searchsorted(ids, sorter=order).clip(max=len(known)-1)]
+    return np.where(known[at] == ids, at, -1)
 
-def _same(path, found, wanted):
-    "Refuse a folder that holds another bank, saying what differs."
-    diff = [f"{k} {str(found.get(k))[:12]} instead of {str(v)[:12]}" for k,v in wanted.items() if found.get(k) != v]
-    if diff:
-        raise DataError(f"{path} holds another bank: {', '.join(diff)}", "choose another folder, or delete this one")
+def _indexed(store, ids):
+    "The index of images, from the journal."
+    at,index = _places(store, ids),np.zeros(len(ids), _INDEX)
+    index["id"],index["offset"] = ids,store.records["start"][at]
+    index["height"],index["width"] = store.records["shape"][at,0],store.records["shape"][at,1]
+    return index
 
-@contextmanager
-def _alone(file):
-    "Hold the lock `file`: two processes must not build one bank. The system lets it go when a process dies."
-    with file.open("w") as f:
-        try:
-            if fcntl: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{file.parent} is being built by another process", "wait until it is done") from None
-        yield
-
-# %% ../../nbs/16_data.bank.ipynb #eefc8d79
-def _room(path, manifest, side, start):
+def _room(path, table, side):
     "Raise `DiskError` when what is left to write would not fit."
-    h,w = (manifest.table[k].to_numpy(float)[start:] for k in ("height","width"))
+    h,w = (table[k].to_numpy(float) for k in ("height","width"))
     f = np.minimum(1, side/np.minimum(h, w))
     need,free = int((np.ceil(h*f)*np.ceil(w*f)).sum()),shutil.disk_usage(path).free
     if need > free:
         raise DiskError(f"the bank {path} needs {need/1e6:.1f} MB, but only {free/1e6:.1f} MB are free",
                         "free some space, or choose another folder or a smaller side")
 
-def _resume(path, ids):
-    "The journal of an earlier build as far as it can be believed; the files are cut to match."
-    files = pixels,journal = path/"pixels.bin",path/"index.part"
-    for file in files: file.touch()
-    raw = journal.read_bytes()
-    index = np.frombuffer(raw, _INDEX, min(len(raw)//_INDEX.itemsize, len(ids)))
-    size = index["height"].astype(np.int64)*index["width"]
-    end = np.cumsum(size)
-    good = (index["id"] == ids[:len(index)]) & (index["offset"] == end-size) & (end <= pixels.stat().st_size)
-    n = int(np.append(good, False).argmin())
-    for file,length in zip(files, (int(size[:n].sum()), n*_INDEX.itemsize)): os.truncate(file, length)
-    return index[:n]
+# %% ../../nbs/16_data.bank.ipynb #78db1e92
+@patch
+def _verify(self:Bank):
+    "Read everything, and compare what the files say of each other."
+    info,pixels = self.info,self.path/"pixels"
+    if not (pixels/"store.json").is_file(): raise _damaged(pixels/"store.json", "is missing")
+    store = pixel_store(self.path, info["side"], info["preprocess"]) # another side or preprocessing is an error
+    lost = int((_places(store, self.index["id"]) < 0).sum())
+    if lost: raise _damaged(pixels/"journal.bin", f"does not vouch for the pixels of {lost} of {len(self)} images")
+    store.verify()
+    if (_indexed(store, self.index["id"]) != self.index).any(): raise _damaged(self.path/"index.npy", "is not what the journal says")
+    end = (self.index["offset"]+self.index["height"].astype(np.int64)*self.index["width"]).max()
+    if not end <= info["bytes"] <= store.size: raise _damaged(self.path/"bank.json", f"says {info['bytes']} bytes of pixels")
+    if not np.array_equal(self.manifest.ids, self.index["id"]): raise _damaged(self.path/"index.npy", "has other images than the manifest")
 
-# %% ../../nbs/16_data.bank.ipynb #325402e9
-def _decoded(manifest, start, side, threads):
-    "Shrunk pixels of the manifest's images from row `start` on, in order, decoded by threads."
-    def job(file, sha256):
-        pixels = decode(file)
-        if pixel_hash(pixels) == sha256: return shrink(pixels, side)
-        raise DataError(f"{file} has changed: its pixels are not those the manifest knows", "make the manifest anew")
-    hashes = manifest.table["sha256"].tolist()
-    with ThreadPoolExecutor(threads) as pool:
-        for i in range(start, len(manifest), _BLOCK):
-            files = [manifest.path(id) for id in manifest.ids[i:i+_BLOCK]]
-            yield from pool.map(job, files, hashes[i:i+_BLOCK])
-
-def _append(path, images, ids, end):
-    "Write pixels and, when they are on the disk, the journal. `end` is where `pixels.bin` ends now."
-    new = []
-    with (path/"pixels.bin").open("ab") as pixels, (path/"index.part").open("ab") as journal:
-        for n,(x,id) in enumerate(zip(images, ids), 1):
-            pixels.write(np.ascontiguousarray(x))
-            new.append((id, end, *x.shape))
-            end += x.size
-            if n % _BLOCK and n < len(ids): continue
-            pixels.flush(); os.fsync(pixels.fileno())
-            journal.write(np.array(new, _INDEX)); journal.flush(); os.fsync(journal.fileno())
-            new = []
-
-# %% ../../nbs/16_data.bank.ipynb #7b525c1d
-def _finish(path, manifest, head):
-    "Write the index, the manifest and, last, bank.json; clear away what only the build needed."
-    with atomic_path(path/"index.npy") as tmp: np.save(tmp, np.fromfile(path/"index.part", _INDEX))
+# %% ../../nbs/16_data.bank.ipynb #ddf66d63
+def _finish(path, manifest, store, head):
+    "Write the index, the manifest and, last, bank.json."
+    with atomic_path(path/"index.npy") as tmp: np.save(tmp, _indexed(store, manifest.ids))
     manifest.save(path/"manifest.parquet")
-    files = {name: dict(bytes=(path/name).stat().st_size, sha256=hash_file(path/name))
-             for name in ("pixels.bin","index.npy","manifest.parquet")}
-    for tmp in path.glob(".*.tmp*"): tmp.unlink() # half-written by a build that was killed
-    write_json(path/"bank.json", head | dict(bytes=files["pixels.bin"]["bytes"], files=files))
-    for name in ("build.json","index.part","build.lock"): (path/name).unlink(missing_ok=True)
+    files = {name: dict(bytes=(path/name).stat().st_size, sha256=hash_file(path/name)) for name in ("index.npy","manifest.parquet")}
+    for tmp in path.rglob(".*.tmp*"): tmp.unlink() # half-written by a build that was killed
+    write_json(path/"bank.json", head | dict(format=_FORMAT, holds=manifest.hash, images=len(manifest), bytes=store.size, files=files))
 
-def _build(path, manifest, head, threads):
+def _build(path, manifest, head, store, preprocess, threads, max_bad):
     "What `Bank.build` does when it has the folder to itself."
     if (path/"bank.json").is_file(): return # another process was faster
-    if (path/"build.json").is_file(): _same(path, read_json(path/"build.json"), head)
-    else: write_json(path/"build.json", head)
-    done = _resume(path, manifest.ids)
-    n,todo = len(done),len(manifest)-len(done)
-    _room(path, manifest, head["side"], n)
-    images = progress(_decoded(manifest, n, head["side"], threads), "bank", total=todo, unit="img")
-    _append(path, images, manifest.ids[n:], (path/"pixels.bin").stat().st_size)
-    _finish(path, manifest, head)
+    todo = _places(store, manifest.ids) < 0
+    table,ids = manifest.table[todo],manifest.ids[todo]
+    _room(path, table, min(head["side"], getattr(preprocess, "size", 0) or head["side"]))
+    found = read_rows(table, manifest.roots, store, preprocess, threads, "bank")
+    bad = refuse_bad(table, found, manifest.roots, max_bad, len(manifest))
+    _finish(path, manifest.set_aside(ids[bad], [o for o in found if isinstance(o, str)]), store, head)
 
-# %% ../../nbs/16_data.bank.ipynb #fc133d14
+# %% ../../nbs/16_data.bank.ipynb #ade5775d
 @patch(cls_method=True)
 def build(cls:Bank,
     manifest:Manifest, # which images
     path, # folder of the bank; made if need be
     side:int=384, # the shorter side is shrunk to this many pixels; smaller images stay as they are
-    threads:int=None # how many decode; None: Python's default for a thread pool
+    preprocess=None, # a `Preprocess`, applied before shrinking; or None
+    threads:int=None, # how many decode; as many as there are cores, up to 8, if None
+    max_bad:float=.02 # share of images that may have become unreadable; they are set aside
 )->Bank: # ready to use
     "Decode all images once; open the bank where that is done; go on where it was killed. Raises `DataError`, `DiskError`."
     if not len(manifest): raise DataError("the manifest has no images", "a bank needs at least one")
     if int(side) != side or side < 1: raise ParameterError(f"side={side!r} is no number of pixels", "use 1 or more")
-    path,head = Path(path),dict(format=_FORMAT, manifest=manifest.hash, side=int(side), images=len(manifest))
+    path,head = Path(path),dict(manifest=manifest.hash, side=int(side), preprocess=preprocess.to_dict() if preprocess else None)
     if not (path/"bank.json").is_file():
-        with disk_errors(path):
-            path.mkdir(parents=True, exist_ok=True)
-            with _alone(path/"build.lock"): _build(path, manifest, head, threads)
+        store = pixel_store(path, side, preprocess)
+        with store.alone(): _build(path, manifest, head, store, preprocess, threads, max_bad)
     bank = cls.open(path)
-    _same(path, bank.info, head)
-    return bank
+    odd = differences({k:bank.info[k] for k in head}, head)
+    if not odd: return bank
+    raise DataError(f"{path} holds another bank: {', '.join(odd)}", "choose another folder; for another manifest of the same side and "
+                    "preprocessing, delete its bank.json: the pixels are used again")

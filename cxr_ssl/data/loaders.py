@@ -5,34 +5,45 @@
 # %% auto #0
 __all__ = ['normalise', 'ViewLoader', 'pixel_stats']
 
-# %% ../../nbs/18_data.loaders.ipynb #2be2e207
+# %% ../../nbs/18_data.loaders.ipynb #8cb5a75c
 import os, time
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, contextmanager
+from functools import cached_property, lru_cache
 import cv2, numpy as np, torch
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
-from ..core import DataError, ParameterError, rng
-from .views import Recipe, draw, render
+from ..core import DataError, ParameterError, rng, unknown
+from .views import Recipe, draw, render, render_torch
 
-# %% ../../nbs/18_data.loaders.ipynb #98e5e001
+# %% ../../nbs/18_data.loaders.ipynb #d520a873
+def _scaled(x, mean, std):
+    "`(x/255 - mean)/std` by arithmetic."
+    return x.float().mul_(1/(255*std)).sub_(mean/std)
+
+@lru_cache(64)
+def _table(mean, std):
+    "The float of each grey level, float32 (256,)."
+    return _scaled(torch.arange(256), mean, std).numpy()
+
 def normalise(
     x:torch.Tensor, # grey levels, uint8, any shape
     mean:float=.5, # the share of white that becomes 0
     std:float=.25 # how much more than that becomes 1, as a share of white
 )->torch.Tensor: # float32, same shape and device
     "Grey levels as floats: `(x/255 - mean)/std`."
-    return x.float().mul_(1/(255*std)).sub_(mean/std)
+    if x.device.type != "cpu" or not x.numel(): return _scaled(x, mean, std)
+    return torch.from_numpy(cv2.LUT(x.numpy().reshape(1, -1), _table(float(mean), float(std)))).view(x.shape)
 
-# %% ../../nbs/18_data.loaders.ipynb #01e13000
-_ARGS = "bank ids recipe bs targets shuffle weights seed drop_last threads device mean std prefetch".split()
+# %% ../../nbs/18_data.loaders.ipynb #cb98319a
+_ARGS = "bank ids recipe bs targets shuffle weights seed drop_last threads device mean std prefetch backend part".split()
 
 def _cores():
     "CPU cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../../nbs/18_data.loaders.ipynb #2f3f5149
+# %% ../../nbs/18_data.loaders.ipynb #c624c2ca
 class ViewLoader(DataLoader):
     "Batches `(view_1, ..., view_K, y)` of a Bank's images. Raises `ParameterError`; `DataError` for an unknown id."
     def __init__(self,
@@ -49,42 +60,48 @@ class ViewLoader(DataLoader):
         device=None, # where batches go; None leaves them on the CPU
         mean:float=.5, # see `normalise`
         std:float=.25, # see `normalise`
-        prefetch:int=2 # batches made ahead
+        prefetch:int=2, # batches made ahead
+        backend:str="cv2", # who makes views: "cv2", on the CPU, or "torch", on the device
+        part:tuple=(0,1) # (rank, processes): which equal part of every batch this process is to have
     ):
         super().__init__(bank, bs=bs, shuffle=shuffle, drop_last=drop_last, indexed=True, n=len(ids), device=device)
         self.bank,self.ids,self.recipe,self.seed = bank,np.asarray(ids).astype(np.uint64),recipe,seed
         self.targets = None if targets is None else np.asarray(targets, np.float32)
         self.weights = None if weights is None else np.asarray(weights, float)
-        self.threads,self.prefetch = min(_cores(), 16) if threads is None else threads,prefetch
-        self.mean,self.std,self.epoch,self.wait = mean,std,0,0.
+        self.threads,self.prefetch,self.backend = min(_cores(), 16) if threads is None else threads,prefetch,backend
+        self.mean,self.std,self.epoch,self.start,self.wait,self.seconds,self.part = mean,std,0,0,0.,0.,tuple(part)
         self._check()
 
-# %% ../../nbs/18_data.loaders.ipynb #8d2fc583
+# %% ../../nbs/18_data.loaders.ipynb #ab6ece3e
 @patch
 def _check(self:ViewLoader):
     "Refuse what cannot give a batch."
     def need(ok, what, remedy):
         if not ok: raise ParameterError(f"ViewLoader: {what}", remedy)
     n,w = len(self.ids),self.weights
+    if self.backend not in _RENDER: raise unknown("backend", self.backend, _RENDER)
     need(n > 0, "there are no images", "give at least one id")
     for name,low in (("bs",1), ("threads",0), ("prefetch",1)):
         need(getattr(self, name) >= low, f"{name}={getattr(self, name)}", f"use {low} or more")
     need(not self.drop_last or n >= self.bs, f"drop_last leaves no batch: {n} images, bs={self.bs}",
          f"use bs={n} or less, or drop_last=False")
     need(self.std > 0, f"std={self.std}", "use a number above 0")
+    need(self.part[1] == 1 or self.drop_last and self.bs % self.part[1] == 0,
+         f"batches of {self.bs} do not fall into {self.part[1]} equal parts", "use a multiple, and drop_last=True")
     need(self.targets is None or self.targets.ndim == 2 and len(self.targets) == n,
          f"targets of shape {np.shape(self.targets)} for {n} images", "give (n, k): a row for each id")
     need(w is None or w.shape == (n,) and np.isfinite(w).all() and (w >= 0).all() and w.sum() > 0,
          f"weights do not fit {n} images", "give a finite number, 0 or more, for each id, and not only zeros")
     self.bank.shapes(self.ids) # every id is in the bank, or this raises
 
-# %% ../../nbs/18_data.loaders.ipynb #0ecaa1b0
+# %% ../../nbs/18_data.loaders.ipynb #e507969f
 @patch
 def set_epoch(self:ViewLoader,
-    epoch:int # pass over the data, from 0
+    epoch:int, # pass over the data, from 0
+    start:int=0 # batch to begin with, where those before it were done by a run that was killed
 ):
     "Choose the streams of order and views."
-    self.epoch = int(epoch)
+    self.epoch,self.start = int(epoch),int(start)
 
 @patch
 def get_idxs(self:ViewLoader)->np.ndarray: # positions in `ids` (n,)
@@ -104,73 +121,143 @@ def _repeats(ids):
     count[by] = np.arange(len(ids)) - np.repeat(start, np.diff(np.r_[start, len(ids)]))
     return count
 
-# %% ../../nbs/18_data.loaders.ipynb #c0a5ffd6
+# %% ../../nbs/18_data.loaders.ipynb #f03a6534
+_RENDER = dict(cv2=render, torch=lambda images, draws, view: render_torch(images, draws, view).numpy())
+
 @patch
-def _fill(self:ViewLoader, out, ids, draws, view):
-    "Render some rows of a batch into `out`. An error names the image."
-    try: out[:] = render(self.bank.images(ids), draws, view)
+def _workers(self:ViewLoader): return self.threads if self.backend == "cv2" else min(1, self.threads)
+
+@patch
+def _draws(self:ViewLoader, ids, repeats, shapes):
+    "What happens to each image of a batch, for each view."
+    K = len(self.recipe)
+    return [draw(view, self.seed, self.epoch, ids, k + K*repeats, shapes) for k,view in enumerate(self.recipe.views)]
+
+@contextmanager
+def _naming(bank, ids):
+    "An error that knows the `row` of its image names the image."
+    try: yield
     except Exception as e:
         if not hasattr(e, "row"): raise
-        name = getattr(self.bank, "name", "image {:016x}".format)(int(ids[e.row]))
+        name = getattr(bank, "name", "image {:016x}".format)(int(ids[e.row]))
         raise DataError(f"cannot make a view of {name}: {getattr(e, 'what', e)}", "look at that image") from e
 
+# %% ../../nbs/18_data.loaders.ipynb #6c60ad9b
 @patch
-def _start(self:ViewLoader, at, repeats, submit):
-    "Begin the batch of the positions `at`: its tensors, and the jobs that fill them."
-    ids,K,pin = self.ids[at],len(self.recipe),self.device is not None and self.device.type == "cuda"
-    shapes,step = self.bank.shapes(ids),-(-len(ids)//max(1, self.threads))
-    views,jobs = [],[]
-    for k,view in enumerate(self.recipe.views):
+def _fill(self:ViewLoader, out, ids, draws, view):
+    "Render some rows of a batch into `out`."
+    with _naming(self.bank, ids): out[:] = _RENDER[self.backend](self.bank.images(ids), draws, view)
+
+@patch
+def _on_cpu(self:ViewLoader, ids, repeats, submit):
+    "Begin a batch that threads make: the jobs, and what gives its views when they are done."
+    pin,step = self.device is not None and self.device.type == "cuda",-(-len(ids)//max(1, self._workers()))
+    parts,views,jobs = [slice(i, i+step) for i in range(0, len(ids), step)],[],[]
+    for view,d in zip(self.recipe.views, self._draws(ids, repeats, self.bank.shapes(ids))):
         x = torch.empty(len(ids), 1, view.size, view.size, dtype=torch.uint8, pin_memory=pin)
-        d = draw(view, self.seed, self.epoch, ids, k + K*repeats, shapes)
-        parts = [slice(i, i+step) for i in range(0, len(ids), step)]
         jobs += [submit(self._fill, x.numpy()[p], ids[p], {name:v[p] for name,v in d.items()}, view) for p in parts]
         views.append(x)
-    y = torch.from_numpy(ids.astype(np.int64) if self.targets is None else self.targets[at])
-    return (*views,y),jobs
+    return jobs,lambda: views
 
-# %% ../../nbs/18_data.loaders.ipynb #2805136b
+# %% ../../nbs/18_data.loaders.ipynb #a5a5d2cf
 @patch
-def _finish(self:ViewLoader, batch, jobs):
-    "Wait for the jobs of a batch, and count the seconds."
+def _resident(self:ViewLoader):
+    "All pixels of the Bank in one tensor, where it was put on a device; else None."
+    return getattr(self.bank, "flat", None)
+
+@patch
+def _place(self:ViewLoader):
+    "The device that makes views; None where threads of the CPU do."
+    flat,device = self._resident(),self.device
+    if self.backend != "torch" or flat is None and (device is None or device.type == "cpu"): return None
+    if flat is None: return device
+    if device is None or (device.type,device.index or 0) == (flat.device.type,flat.device.index or 0): return flat.device
+    raise ParameterError(f"ViewLoader: device={device}, but the bank lies on {flat.device}", "use one device for both")
+
+# %% ../../nbs/18_data.loaders.ipynb #fbd18554
+@patch
+def _pack(self:ViewLoader, ids, repeats):
+    "What a device needs for a batch: `(flat pixels, offsets, shapes)` and, for each view, what was drawn."
+    shapes,flat = self.bank.shapes(ids),self._resident()
+    draws,size = self._draws(ids, repeats, shapes),shapes.prod(1)
+    if flat is not None: return (flat,self.bank.offsets(ids),shapes),draws
+    flat = torch.empty(size.sum(), dtype=torch.uint8, pin_memory=self.device is not None and self.device.type == "cuda")
+    np.concatenate([x.ravel() for x in self.bank.images(ids)], out=flat.numpy())
+    return (flat,np.cumsum(size)-size,shapes),draws
+
+@patch
+def _on_device(self:ViewLoader, ids, repeats, submit, device):
+    "Begin a batch that a device makes: the job that packs it, and what gives its views then."
+    job = submit(self._pack, ids, repeats)
+    def views():
+        (flat,offsets,shapes),draws = job.result()
+        pixels = flat.to(device, non_blocking=True),offsets,shapes
+        with _naming(self.bank, ids):
+            return [render_torch(pixels, d, view, device) for d,view in zip(draws, self.recipe.views)]
+    return [job],views
+
+# %% ../../nbs/18_data.loaders.ipynb #2793af37
+@patch
+def _start(self:ViewLoader, at, repeats, submit):
+    "Begin the batch of the positions `at`: its jobs, and what gives its views and `y` when they are done."
+    ids,device = self.ids[at],self._place()
+    jobs,views = self._on_cpu(ids, repeats, submit) if device is None else self._on_device(ids, repeats, submit, device)
+    y = torch.from_numpy(ids.astype(np.int64) if self.targets is None else self.targets[at])
+    return jobs,lambda: (*views(),y)
+
+@patch
+def _finish(self:ViewLoader, jobs, batch):
+    "Wait for the jobs of a batch, make it, and count the seconds."
     t0 = time.perf_counter()
     for job in jobs: job.result()
+    made = batch()
     self.wait += time.perf_counter()-t0
-    return batch
+    return made
 
 class _Later:
-    "A job for `threads=0`: done in the main thread when its result is asked for."
+    "A job for `threads=0`: done in the main thread when its result is asked for first."
     def __init__(self, f, *args): self.f,self.args = f,args
-    def result(self): return self.f(*self.args)
+    @cached_property
+    def _result(self): return self.f(*self.args)
+    def result(self): return self._result
 
-# %% ../../nbs/18_data.loaders.ipynb #de3a78c3
+# %% ../../nbs/18_data.loaders.ipynb #2e52a88b
+@patch
+def _mine(self:ViewLoader, i, end):
+    "The part of batch `i` to `end` that is this process's."
+    rank,k = self.part
+    share = (end-i)//k
+    return slice(i, end) if k == 1 else slice(i+rank*share, i+(rank+1)*share)
+
+# %% ../../nbs/18_data.loaders.ipynb #b845fcab
 @patch
 def create_batches(self:ViewLoader,
     order # positions in `ids` (n,)
-): # tuples: uint8 views (bs, 1, size, size) and `y`, on the CPU
+): # tuples: uint8 views (bs, 1, size, size), where they were made, and `y`, on the CPU
     "Batches of pixels in this order, made ahead by threads."
     order,ahead = np.asarray(order),deque()
     repeats,n = _repeats(self.ids[order]),len(order)//self.bs*self.bs if self.drop_last else len(order)
-    pool = ThreadPoolExecutor(self.threads, "views", cv2.setNumThreads, (1,)) if self.threads else None
+    pool = ThreadPoolExecutor(self._workers(), "views", cv2.setNumThreads, (1,)) if self.threads else None
     try:
-        for i in range(0, n, self.bs):
-            part = slice(i, min(i+self.bs, n))
+        for i in range(self.start*self.bs, n, self.bs):
+            part = self._mine(i, min(i+self.bs, n))
             ahead.append(self._start(order[part], repeats[part], pool.submit if pool else _Later))
             if len(ahead) > self.prefetch: yield self._finish(*ahead.popleft())
         while ahead: yield self._finish(*ahead.popleft())
     finally:
         if pool: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../../nbs/18_data.loaders.ipynb #0cd9e499
+# %% ../../nbs/18_data.loaders.ipynb #4f0de5ac
 @patch
 def __iter__(self:ViewLoader):
-    "The batches of this epoch, on the device, normalised. `wait` counts the seconds that nothing was ready."
-    self.wait = 0.
+    "The batches of this epoch, on the device, normalised. `wait` counts the seconds of `seconds` that nothing was ready."
+    self.wait,t0 = 0.,time.perf_counter()
     self.before_iter()
     with closing(self.create_batches(self.get_idxs())) as batches:
         for b in batches:
             if self.device is not None: b = tuple(o.to(self.device, non_blocking=True) for o in b)
             yield self.after_batch(b)
+            self.seconds = time.perf_counter()-t0
     self.after_iter()
 
 @patch

@@ -16,17 +16,17 @@ from ..data.images import resize
 from ..data.splits import Protocol
 from .metrics import Case, evaluate, predictions_table
 
-# %% ../../nbs/23_eval.baselines.ipynb #6b8d30bf
+# %% ../../nbs/23_eval.baselines.ipynb #371aca9b
 def _table(bank, protocol, labels, scores, part, arm):
     "The predictions of a baseline."
     m,ids = bank.manifest,protocol.parts[part]
-    return predictions_table(m.rows(ids), ids, m.targets(ids, labels), scores, labels, part, arm)
+    return predictions_table(m.rows(ids), ids, protocol.targets(m, ids, labels), scores, labels, part, arm)
 
 def _labels(protocol, labels):
     "The labels asked for, or all of the protocol."
     return list(labels or protocol.labels)
 
-# %% ../../nbs/23_eval.baselines.ipynb #0094aad6
+# %% ../../nbs/23_eval.baselines.ipynb #9dcb1a7d
 def majority(
     bank:Bank, # holds the images and their manifest
     protocol:Protocol, # who may see which image
@@ -36,7 +36,7 @@ def majority(
     "How frequent each class is in `train`, said of every image. Raises `DataError` for a split without train images."
     labels = _labels(protocol, labels)
     if not len(protocol.train): raise DataError("the protocol has no train images", "split with smaller shares for valid and test")
-    share = np.nanmean(bank.manifest.targets(protocol.train, labels), axis=0, dtype=float)
+    share = np.nanmean(protocol.targets(bank.manifest, protocol.train, labels), axis=0, dtype=float)
     return _table(bank, protocol, labels, np.tile(share, (len(protocol.parts[part]),1)), part, "majority")
 
 # %% ../../nbs/23_eval.baselines.ipynb #25cbec61
@@ -80,7 +80,7 @@ def _choose(x, targets, x_valid, targets_valid, exclusive):
     if np.isnan(good).all(): raise DataError("no class has an AUC on valid to choose by", "split with a larger share for valid")
     return fits[int(np.nanargmax(good))]
 
-# %% ../../nbs/23_eval.baselines.ipynb #fc6c1741
+# %% ../../nbs/23_eval.baselines.ipynb #f3f5ab1e
 def thumbnail(
     bank:Bank, # holds the images and their manifest
     protocol:Protocol, # who may see which image
@@ -93,6 +93,6 @@ def thumbnail(
     for p in ("train","valid"):
         if not len(protocol.parts[p]): raise DataError(f"the protocol has no {p} images", f"split with a larger share for {p}")
     x = {p:thumbnails(bank, protocol.parts[p], side).reshape(-1, side*side)/255. for p in ("train","valid",part)}
-    y = {p:bank.manifest.targets(protocol.parts[p], labels).astype(float) for p in ("train","valid")}
+    y = {p:protocol.targets(bank.manifest, protocol.parts[p], labels).astype(float) for p in ("train","valid")}
     f = _choose(x["train"], y["train"], x["valid"], y["valid"], protocol.exclusive)
     return _table(bank, protocol, labels, f(x[part]), part, "thumbnail")

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Classifier', 'classifier', 'ValidAUC', 'finetune_learner', 'predict']
 
-# %% ../../nbs/51_finetune.training.ipynb #c73e4df6
+# %% ../../nbs/51_finetune.training.ipynb #1d6b2b4b
 import copy
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
@@ -15,13 +15,13 @@ from torch import nn
 from ..core import DataError, ParameterError, pick_device
 from ..training import KeepBest, make_learner
 from ..encoders import parameter_hash
-from ..data.labels import apply_policy, is_exclusive
+from ..data.labels import is_exclusive
 from ..data.loaders import ViewLoader, normalise
 from ..data.views import make_views, plain, supervised
 from ..eval.metrics import auc, predictions_table
 from .imbalance import make_loss, parse_imbalance, sample_weights
 
-# %% ../../nbs/51_finetune.training.ipynb #bce43631
+# %% ../../nbs/51_finetune.training.ipynb #c4f73454
 class Classifier(nn.Module):
     "Encoder, linear head, label names and preprocessing. Gives logits (n,k). Make one with `classifier`."
     def __init__(self,
@@ -36,7 +36,7 @@ class Classifier(nn.Module):
         self.encoder,self.labels = encoder,tuple(labels)
         self.drop,self.head = nn.Dropout(dropout),nn.Linear(encoder.num_features, len(self.labels))
         self.mean,self.std,self.size = float(mean),float(std),int(size)
-        self.exclusive = self.policy = None # known once there is a task
+        self.exclusive,self.meaning = None,{} # known once there is a task
 
     def forward(self,
         x:torch.Tensor # normalised pictures (n,1,size,size)
@@ -92,13 +92,14 @@ def inputs(self:Classifier,
     pixels, = make_views(bank, plain(self.size), 0, 0, np.asarray(ids))
     return normalise(torch.from_numpy(pixels).to(self.head.weight.device), self.mean, self.std)
 
-# %% ../../nbs/51_finetune.training.ipynb #b5ca4a8a
+# %% ../../nbs/51_finetune.training.ipynb #69146265
 def _targets(model, bank, ids):
-    "Targets (n,k) of `ids` for the model's labels: 1, 0 or NaN."
-    values = bank.manifest.targets(ids, model.labels)
-    if model.policy is not None: return apply_policy(values, model.policy, model.labels)[0]
-    unsure = (values == -1).any(0)
-    if unsure.any(): raise DataError(f"label {model.labels[unsure.argmax()]!r} has uncertain values (-1)", "choose policy=zeros, ones or ignore")
+    "Targets (n,k) of `ids` for the model's labels: 0 to 1, or NaN where nothing is to be learned."
+    values = bank.manifest.targets(ids, model.labels, **model.meaning)
+    odd = ((values < 0) | (values > 1)).any(0)
+    if odd.any():
+        raise DataError(f"label {model.labels[odd.argmax()]!r} has values that are neither absent nor present",
+                        "split with a policy for uncertain labels: zeros, ones, ignore, lsr-zeros or lsr-ones")
     return values
 
 def _check_parts(bank, protocol, targets):
@@ -140,9 +141,10 @@ def _loaders(model, bank, protocol, targets, weights, bs, seed, device, threads)
     valid = ViewLoader(ids=protocol.valid, recipe=plain(model.size), targets=targets["valid"], **common)
     return DataLoaders(train, valid, device=device)
 
-# %% ../../nbs/51_finetune.training.ipynb #5450927b
+# %% ../../nbs/51_finetune.training.ipynb #24d92189
 def _task(model, bank, protocol, imbalance, gamma):
     "Targets of train and valid, the loss and the sampling weights; the model learns whether its labels are classes."
+    model.meaning = dict(seed=protocol.seed, **{k:protocol.settings.get(k) for k in ("policy","blank")})
     names,targets = parse_imbalance(imbalance),{p:_targets(model, bank, getattr(protocol, p)) for p in ("train","valid")}
     _check_parts(bank, protocol, targets)
     model.exclusive = protocol.exclusive and is_exclusive(targets["train"])
@@ -152,9 +154,9 @@ def _task(model, bank, protocol, imbalance, gamma):
 def _about(model, protocol, imbalance, gamma):
     "What tells this run from another, for its checkpoints."
     return dict(imbalance="+".join(sorted(parse_imbalance(imbalance))) or "none", gamma=gamma, size=model.size, mean=model.mean, std=model.std,
-                policy=model.policy, protocol=protocol.hash)
+                protocol=protocol.hash)
 
-# %% ../../nbs/51_finetune.training.ipynb #bad74c1a
+# %% ../../nbs/51_finetune.training.ipynb #cde8c86b
 def finetune_learner(
     model:Classifier, # made by `classifier`; this object is trained
     bank, # where pixels and labels come from
@@ -168,14 +170,13 @@ def finetune_learner(
     size:int=None, # side of the pictures, kept in the model; the model's own if not given
     seed:int=0, # of order, views and dropout
     device="auto", # where to train, see `pick_device`
-    policy=None, # for uncertain labels: zeros, ones, ignore, or a dict of them; kept in the model
     gamma:float=2., # of the focal loss
     threads:int=None, # that make views; see `ViewLoader`
     cbs=(), # further callbacks
     **kwargs # for `make_learner`
 )->Learner: # `fit*` trains, goes on after a kill, and leaves the best epoch's weights in the model
     "A fastai `Learner` that fine-tunes all of `model`. Raises `DataError`, `ParameterError`, `DeviceError`."
-    device,model.policy,model.size = pick_device(str(device)),policy,int(size or model.size)
+    device,model.size = pick_device(str(device)),int(size or model.size)
     _check_size(model.encoder, model.size)
     targets,loss,weights = _task(model, bank, protocol, imbalance, gamma)
     dls = _loaders(model, bank, protocol, targets, weights, bs, seed, device, threads)

@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['nt_xent', 'SimCLR']
 
-# %% ../../nbs/41_pretrain.simclr.ipynb #3e416c0b
+# %% ../../nbs/41_pretrain.simclr.ipynb #dba0e874
 import torch
 import torch.nn.functional as F
 from lightly.models.modules.heads import SimCLRProjectionHead
 from torch import nn
 from ..core import ParameterError
 from ..data.views import Recipe, simclr
-from .method import Method, forward_views, register_method
+from .method import Method, forward_views, gather, register_method
 
 # %% ../../nbs/41_pretrain.simclr.ipynb #dda409fd
 def nt_xent(
@@ -27,7 +27,7 @@ def nt_xent(
     sim = sim.masked_fill(i[:,None] == i, float("-inf"))          # k != i
     return F.cross_entropy(sim, i.roll(len(z1)))                  # j, the partner of i
 
-# %% ../../nbs/41_pretrain.simclr.ipynb #66b6a681
+# %% ../../nbs/41_pretrain.simclr.ipynb #bb1522a4
 @register_method("simclr")
 class SimCLR(Method):
     "SimCLR (arXiv 2002.05709): the two views of a picture attract, all others in the batch repel."
@@ -58,5 +58,5 @@ class SimCLR(Method):
         outputs, # projections of the two views, (n,out_dim) each
         ids:torch.Tensor # not used: the position in the batch says which views are partners
     )->torch.Tensor: # scalar
-        "NT-Xent of the two views."
-        return nt_xent(*outputs, self.temperature)
+        "NT-Xent of the two views, over the batch of all processes."
+        return nt_xent(*map(gather, outputs), self.temperature)
