@@ -43,8 +43,8 @@ for i in range(stages):
     if done.exists(): continue
     done.parent.mkdir(exist_ok=True)
     time.sleep(wait)
-    done.write_text(str(rec.params["seed"]))
-    rec.log("tiny", i, loss=1/(i+1+seed))'''
+    rec.log("tiny", i, loss=1/(i+1+seed))
+    done.write_text(str(rec.params["seed"])) # last: what is marked as done is logged'''
 FAIL = '''if fail == "fault": raise DataError("labels.csv has no column 'patient'", "name the column with patient=")
 if fail == "bug": 1/0
 if fail == "death": os.kill(os.getpid(), 9)'''

@@ -6,9 +6,9 @@
 __all__ = ['perceptual_hash', 'bits_apart', 'near_duplicates', 'plot_pairs', 'told_by', 'Report', 'quality_report', 'plot_report',
            'prepare', 'main']
 
-# %% ../../nbs/19_data.quality.ipynb #023de9f4
+# %% ../../nbs/19_data.quality.ipynb #7e3866fe
 import argparse, inspect, json, math, re, shlex, sys, tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastcore.basics import patch
@@ -16,7 +16,7 @@ from ..core import CxrError, DataError, LeakError, ParameterError, atomic_path, 
 from ..run import Parameter, check_parameters, _settings, _terminable, _Terminated
 from ..store import differences, parallel
 from .images import decode, resize
-from .manifest import META, VIEWS, Listing, Manifest, build_manifest
+from .manifest import META, VIEWS, Listing, Manifest, build_manifest, concat
 from .sources import SOURCES, download, list_source, read_source
 from .splits import Protocol, leak_report, read_parts, split, _leaks
 from .bank import Bank
@@ -514,7 +514,7 @@ def _task(listing, labels):
     if never: raise DataError(f"no picture shows {', '.join(never[:3])}", "leave it out: name the labels of one task with labels=")
     return labels
 
-# %% ../../nbs/19_data.quality.ipynb #b6a273a7
+# %% ../../nbs/19_data.quality.ipynb #fffb497e
 def prepare(
     source:str, # a key of `SOURCES`; or "prepared": `root` is a folder that this function has filled, or a run that holds one
     root="", # the dataset's folder; `sample` and `phantom` need none
@@ -524,23 +524,33 @@ def prepare(
     near:bool=True, # look for near duplicates?
     above:float=.94, # smallest agreement of near duplicates, see `near_duplicates`
     max_bad:float=None, # largest share of unreadable pictures; 0.02, or what the source needs, if None
+    more=(), # further datasets for the pool, dicts with source, root and options; their labels are left out
     **options # what this source takes beyond the root
 )->Bank: # its `manifest` knows the near duplicates and what was set aside
     "A dataset ready to use. Killed, the same call goes on; done before, it opens what is there. Raises `DataError`, `DiskError`."
+    if source == "prepared" and more: raise ParameterError("a prepared bank cannot take more images", "name them where it is prepared")
     if source == "prepared": return Bank.open(next((f for f in (Path(root), Path(root)/"bank") if (f/"bank.json").is_file()), root))
     if not str(folder): raise ParameterError("folder is empty", "name a folder for the bank")
-    return _banked(list_source(source, root, **options), Path(folder), side, preprocess, near, above, max_bad)
+    listings = [list_source(source, root, **options), *map(_unlabelled, more)]
+    return _banked(listings, Path(folder), side, preprocess, near, above, max_bad)
 
-# %% ../../nbs/19_data.quality.ipynb #a46c2b86
+# %% ../../nbs/19_data.quality.ipynb #5b14a4b6
 def _bank_of(manifest, folder, side, preprocess):
     "The Bank of a manifest in a folder whose pixels may have been listed for another one, without its near duplicates."
     file = folder/"bank.json"
     if file.is_file() and read_json(file)["manifest"] != manifest.hash: file.unlink()
     return Bank.build(manifest, folder, side=side, preprocess=preprocess)
 
-def _banked(listing, folder, side, preprocess, near, above, max_bad):
-    "The finished Bank of a dataset; its manifest knows the near duplicates."
-    plain = build_manifest(listing, bank=folder, side=side, preprocess=preprocess, max_bad=max_bad)
+def _unlabelled(d):
+    "What `d`, a dict with source, root and options, lists, without labels, boxes and parts."
+    if not isinstance(d, dict) or "source" not in d: raise ParameterError(f"more={d!r} names no source", "write {source: folder, root: path}")
+    l = list_source(**{"name" if k == "source" else k:v for k,v in d.items()})
+    return replace(l, rows=l.rows.drop(columns=[*l.labels, "split"], errors="ignore"), labels=(), boxes=None)
+
+def _banked(listings, folder, side, preprocess, near, above, max_bad):
+    "The finished Bank of datasets; its manifest knows the near duplicates."
+    plain = [build_manifest(l, bank=folder, side=side, preprocess=preprocess, max_bad=max_bad) for l in listings]
+    plain = concat(plain) if len(plain) > 1 else plain[0]
     done,what = folder/"prepared.json",dict(manifest=plain.hash, near=near, above=above)
     if done.is_file() and read_json(done) == what and (folder/"bank.json").is_file(): return Bank.open(folder)
     bank = _bank_of(plain, folder, side, preprocess)
@@ -548,7 +558,7 @@ def _banked(listing, folder, side, preprocess, near, above, max_bad):
     write_json(done, what)
     return bank
 
-# %% ../../nbs/19_data.quality.ipynb #89bb834b
+# %% ../../nbs/19_data.quality.ipynb #9ebf46f2
 def _prepare(args):
     "`cxr_data prepare`; the exit code."
     if len(args.words) < 3 or any("=" in w for w in args.words[:1]): raise ParameterError("a word is missing", "cxr_data prepare SOURCE ROOT OUT; ROOT is - where a source needs none")
@@ -558,7 +568,7 @@ def _prepare(args):
     labels,wanted = _task(listing, own["labels"]),dict(source=source, root=root and str(Path(root).resolve()), options=options, **own)
     odd = differences(read_json(out/"prepare.json"), wanted) if (out/"prepare.json").is_file() else write_json(out/"prepare.json", wanted)
     if odd: raise ParameterError(f"{out} was begun with {', '.join(odd)}", "give the same settings, or another folder")
-    bank = _banked(listing, out/"bank", own["side"], None, own["near"], own["above"], own["max_bad"])
+    bank = _banked([listing], out/"bank", own["side"], None, own["near"], own["above"], own["max_bad"])
     asked = {k:own[k] for k in ("valid","test","seed","official","policy","blank")}
     protocol = split(bank.manifest, labels, **asked) if labels else None
     if protocol: protocol.save(out/"protocol.json")

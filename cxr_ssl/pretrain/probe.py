@@ -6,7 +6,7 @@
 __all__ = ['PROBES', 'embed', 'linear_probe', 'knn_probe', 'embedding_std', 'spectrum_rank', 'effective_rank', 'OnlineProbe',
            'probe_predictions', 'probe_report', 'probe_table', 'plot_probes']
 
-# %% ../../nbs/46_pretrain.probe.ipynb #05adcbce
+# %% ../../nbs/46_pretrain.probe.ipynb #25fbe247
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
@@ -14,7 +14,6 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from ..core import DataError, ParameterError, pick_device, rng, unknown
-from ..data.labels import apply_policy
 from ..data.loaders import ViewLoader
 from ..data.views import plain
 from ..encoders import encoder as make_encoder
@@ -143,12 +142,12 @@ def effective_rank(
     "`spectrum_rank` of the centred features."
     return spectrum_rank(np.linalg.svd(x-x.mean(0), compute_uv=False))
 
-# %% ../../nbs/46_pretrain.probe.ipynb #50b2b001
+# %% ../../nbs/46_pretrain.probe.ipynb #e2efa618
 _COLUMN = dict(linear="probe", knn="knn") # what a probe's columns begin with
 
-def _targets(bank, ids, labels, policy):
-    "Targets (n,k) of `ids`: 1, 0 or NaN."
-    return apply_policy(bank.manifest.targets(ids, labels), policy, labels)[0]
+def _targets(bank, protocol, ids, labels):
+    "Targets (n,k) of `ids`, as the task takes them: 1, 0 or NaN."
+    return protocol.targets(bank.manifest, ids, labels)
 
 def _check_probes(protocol, probes, part):
     "Refuse an unknown probe and an empty part."
@@ -157,7 +156,7 @@ def _check_probes(protocol, probes, part):
     for p in ("train", part):
         if not len(protocol.parts[p]): raise DataError(f"the protocol has no {p} images", f"split with a larger share for {p}")
 
-# %% ../../nbs/46_pretrain.probe.ipynb #a95eae29
+# %% ../../nbs/46_pretrain.probe.ipynb #a2dc3628
 class OnlineProbe(FitCallback):
     "Adds probes of the encoder on the valid part, with intervals, and two signs of collapse to the history."
     order = 60 # before `History` writes the row
@@ -167,14 +166,13 @@ class OnlineProbe(FitCallback):
         labels=None, # label columns; the protocol's own if not given
         every:int=1, # epochs between two probes; the last epoch is always probed
         limit:int=2000, # most train pictures used
-        probes=("linear","knn"), # keys of `PROBES`
-        policy=None # what uncertain labels (-1) become, see `apply_policy`
+        probes=("linear","knn") # keys of `PROBES`
     ):
         _check_probes(protocol, probes, "valid")
         self.bank,self.every,self.probes,self.labels = bank,every,probes,list(labels or protocol.labels)
         train,self.valid = np.asarray(protocol.train),np.asarray(protocol.valid)
         self.train = np.sort(rng(0, "probe").choice(train, limit, replace=False)) if len(train) > limit else train
-        self.targets = [_targets(bank, ids, self.labels, policy) for ids in (self.train, self.valid)]
+        self.targets = [_targets(bank, protocol, ids, self.labels) for ids in (self.train, self.valid)]
 
     def after_epoch(self):
         if (self.epoch+1) % self.every and self.epoch+1 < self.n_epoch: return
@@ -213,7 +211,7 @@ def _best_C(strengths, x, y):
     if np.isnan(means).all(): raise DataError("no label has an AUC on valid to choose C by", "give one number as C=, or split with a larger share for valid")
     return strengths[int(np.nanargmax(means))]
 
-# %% ../../nbs/46_pretrain.probe.ipynb #d6257d1e
+# %% ../../nbs/46_pretrain.probe.ipynb #2a5933ef
 def probe_predictions(
     encoders:dict, # arm -> encoder; `random`, untrained, is added if it is not there
     bank, # where pixels come from
@@ -221,7 +219,6 @@ def probe_predictions(
     labels:list=None, # label columns; the protocol's own if not given
     part:str="valid", # what is predicted; "test" once, when nothing is left to choose
     probes:tuple=("linear","knn"), # keys of `PROBES`
-    policy=None, # what uncertain labels (-1) become, see `apply_policy`
     C=(1e-4,1e-3,1e-2,.1,1.), # strengths of the linear probe, the best on valid is taken; or one number
     size:int=None, # side of the pictures, pixels; each encoder's own if not given
     bs:int=128, # pictures in a batch
@@ -231,7 +228,7 @@ def probe_predictions(
     _check_encoders(encoders, protocol, probes, part)
     if "random" not in encoders: encoders = encoders | dict(random=_random_like(encoders, seed))
     labels,ids = list(labels or protocol.labels),{p:protocol.parts[p] for p in ("train","valid",part)}
-    y = {p:_targets(bank, i, labels, policy) for p,i in ids.items()}
+    y = {p:_targets(bank, protocol, i, labels) for p,i in ids.items()}
     look = {arm:lambda i, e=e: embed(e, bank, i, size, bs) for arm,e in encoders.items()} | dict(thumbnail=lambda i: _pixels(bank, i))
     tables = []
     for arm,f in look.items():
@@ -278,11 +275,11 @@ def probe_table(
     "`probe_report` of `probe_predictions`: the table by which encoders are compared."
     return probe_report(probe_predictions(encoders, bank, protocol, labels, part, **kwargs), label)
 
-# %% ../../nbs/46_pretrain.probe.ipynb #e020dc68
+# %% ../../nbs/46_pretrain.probe.ipynb #bec34c5e
 def _dots(ax, rows, columns, dy, filled):
     "A value and its interval for each arm, from the top down."
     for i,(_,r) in enumerate(rows.iterrows()):
-        value,low,high = r[list(columns)]; c = "#787878" if r.arm in ("random","thumbnail") else colour(r.arm)
+        value,low,high = r[list(columns)]; c = "#787878" if r.arm == "random" else colour(r.arm)
         ax.plot([low,high], [i+dy]*2, color=c, lw=2, alpha=.5, solid_capstyle="round")
         ax.plot(value, i+dy, "o", color=c, ms=5, mfc=c if filled else "white")
 
