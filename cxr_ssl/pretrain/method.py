@@ -91,20 +91,20 @@ def follow(
     "Move the weights of `slow` towards those of `fast`: an exponential moving average."
     torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1-momentum)
 
-# %% ../../nbs/40_pretrain.method.ipynb #27f28c0a
+# %% ../../nbs/40_pretrain.method.ipynb #b5326951
 def gradient_reach(
     module:nn.Module # after a backward pass
 )->dict: # name of each child with trainable parameters -> norm of its gradient; NaN where a parameter got none
-    "How much gradient reached each part of `module`."
-    def norm(ps):
-        if any(p.grad is None for p in ps): return float("nan")
-        return float(torch.stack([p.grad.float().norm() for p in ps]).norm())
+    "How much gradient reached each part of `module`; waits for the device once."
     parts = {}
     for name,p in module.named_parameters():
-        if p.requires_grad: parts.setdefault(name.split(".")[0], []).append(p)
-    return {k:norm(ps) for k,ps in parts.items()}
+        if p.requires_grad: parts.setdefault(name.split(".")[0], []).append(p.grad)
+    reach,whole = dict.fromkeys(parts, float("nan")),{k:gs for k,gs in parts.items() if all(g is not None for g in gs)}
+    if not whole: return reach
+    norms = torch.stack(torch._foreach_norm([g.float() for gs in whole.values() for g in gs])).cpu()
+    return reach | {k:float(n.norm()) for k,n in zip(whole, norms.split([len(gs) for gs in whole.values()]))}
 
-# %% ../../nbs/40_pretrain.method.ipynb #c1d97239
+# %% ../../nbs/40_pretrain.method.ipynb #0ee5f729
 class GradientReach(FitCallback):
     "Stops in the first step of a fit when a part of the method gets no gradient, and names it."
     run_valid = False
@@ -113,13 +113,23 @@ class GradientReach(FitCallback):
         if self.looked: return
         self.looked = True
         lost = [n for n,p in self.model.named_parameters() if p.requires_grad and p.grad is None]
-        dead = lost or [k for k,v in gradient_reach(self.model).items() if not v > 0]
+        dead = lost or [k for k,v in gradient_reach(self.model).items() if v == 0] # half precision may overflow at first
         if not dead: return
         names = ", ".join(map(repr, dead[:3])) + (f" and {len(dead)-3} more" if len(dead) > 3 else "")
         raise CxrError(f"{type(self.model).__name__}: no gradient reaches {names}",
                        "use it in the loss and do not detach it; if it is not meant to learn, requires_grad_(False)")
 
-# %% ../../nbs/40_pretrain.method.ipynb #87ccea89
+    def state(self)->dict: # goes into checkpoints
+        "Whether the first step has been looked at: a resumed run has had it."
+        return dict(looked=self.looked)
+
+    def load_state(self,
+        d:dict # from `state`
+    ):
+        "Put it back."
+        self.looked = d["looked"]
+
+# %% ../../nbs/40_pretrain.method.ipynb #97717e47
 class GradCache(FitCallback):
     "The gradient of a loss over the whole batch, with memory for `chunk` images (arXiv 2101.06983)."
     run_valid,order = False,-30 # patches `forward` before anyone uses it
@@ -133,7 +143,7 @@ class GradCache(FitCallback):
 
     def leave(self):
         "Give the model its own `forward` back."
-        if not hasattr(self, "real"): return
+        if "real" not in vars(self): return
         if self.own: self.model.forward = self.real
         else: vars(self.model).pop("forward", None)
         del self.real
