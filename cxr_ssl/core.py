@@ -4,11 +4,11 @@
 
 # %% auto #0
 __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 'ParameterError', 'RecordError', 'DiskError',
-           'suggest', 'unknown', 'short', 'disk_errors', 'atomic_path', 'write_text', 'write_json', 'read_json',
-           'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device', 'processes',
-           'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
+           'suggest', 'unknown', 'short', 'disk_errors', 'atomic_path', 'lock_file', 'write_text', 'write_json',
+           'read_json', 'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device',
+           'processes', 'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
 
-# %% ../nbs/00_core.ipynb #defd31ab
+# %% ../nbs/00_core.ipynb #e6b64766
 import difflib, errno, hashlib, json, math, os, random, sys, time
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -18,6 +18,8 @@ import numpy as np, torch
 import torch.distributed as dist
 from fastcore.basics import patch
 from tqdm import tqdm
+try: import fcntl
+except ImportError: fcntl = None # Windows has no such locks
 
 # %% ../nbs/00_core.ipynb #e13608d3
 class CxrError(Exception):
@@ -103,6 +105,26 @@ def atomic_path(
             yield tmp
             _fsync(tmp); os.replace(tmp, path); _fsync(path.parent)
         finally: tmp.unlink(missing_ok=True)
+
+# %% ../nbs/00_core.ipynb #bde86006
+def lock_file(
+    file, # to be locked; made if need be, its folder too
+    what:str, # what the error says while somebody else has it
+    patience:float=math.inf, # seconds to wait for that
+    error:type=DataError # what is raised then
+): # the open file; closing it lifts the lock, and it is a context that does so
+    "Lock a file, or wait for whoever has it. Raises `error` when that lasts too long, `DiskError`."
+    file,t0 = Path(file),time.monotonic()
+    with disk_errors(file):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        f = file.open("a")
+    while fcntl:
+        try: fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB); break
+        except BlockingIOError:
+            if time.monotonic()-t0 >= patience: f.close(); raise error(what, "wait until it is done") from None
+            time.sleep(.1)
+        except OSError: break # a file system without locks
+    return f
 
 # %% ../nbs/00_core.ipynb #738a69fe
 def write_text(

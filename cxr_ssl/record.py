@@ -6,16 +6,14 @@
 __all__ = ['DISCLAIMER', 'PREDICTION_COLUMNS', 'METRIC_COLUMNS', 'FREE_PARAMETERS', 'parameters', 'param_differences',
            'check_same_run', 'describe_environment', 'Record', 'check_predictions', 'read_records']
 
-# %% ../nbs/01_record.ipynb #9b823ab7
+# %% ../nbs/01_record.ipynb #3ba141bb
 import builtins, csv, math, os, platform, resource, subprocess, sys, time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
-try: import fcntl
-except ImportError: fcntl = None # Windows
-from .core import DataError, ParameterError, RecordError, any_process, atomic_path, disk_errors, hash_file, hash_json, package_dir, process_rank, read_json, write_json
+from .core import DataError, ParameterError, RecordError, any_process, atomic_path, hash_file, hash_json, lock_file, package_dir, process_rank, read_json, write_json
 
 # %% ../nbs/01_record.ipynb #d952951f
 DISCLAIMER = "Research and education only, not for diagnosis."
@@ -143,23 +141,14 @@ def complete(self:Record)->bool:
     "Is the run finished?"
     return self.state == "complete"
 
-# %% ../nbs/01_record.ipynb #9315a235
+# %% ../nbs/01_record.ipynb #df3d6172
 _HELD = {} # run folder -> its open lock file
 
 def _hold(path, patience=5.):
     "Keep other processes out of a run folder; wait a little for one that is about to end. Raises `RecordError`."
-    file,t0 = path/".lock",time.monotonic()
+    file = path/".lock"
     if path in _HELD and file.exists() and os.path.samestat(os.fstat(_HELD[path].fileno()), file.stat()): return
-    with disk_errors(file):
-        path.mkdir(parents=True, exist_ok=True)
-        f = builtins.open(file, "a")
-    while fcntl:
-        try: fcntl.lockf(f, fcntl.LOCK_EX | fcntl.LOCK_NB); break
-        except (BlockingIOError, PermissionError):
-            if time.monotonic()-t0 > patience: raise RecordError(f"another process is at work in {path}", "wait until it ends, or choose another folder with out=") from None
-            time.sleep(.2)
-        except OSError: break # a file system without locks
-    _HELD[path] = f
+    _HELD[path] = lock_file(file, f"another process is at work in {path}", patience, RecordError)
 
 # %% ../nbs/01_record.ipynb #d784ff05
 @patch(cls_method=True)

@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['differences', 'Store', 'key_of', 'cores', 'parallel']
 
-# %% ../nbs/05_store.ipynb #387b0ed4
-import json, os, threading, time, zlib
+# %% ../nbs/05_store.ipynb #314e45a0
+import json, math, os, threading, time, zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
@@ -14,10 +14,7 @@ from operator import index
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import DataError, DiskError, ParameterError, disk_errors, hash_bytes, progress, read_json, short, write_json
-
-try: import fcntl
-except ImportError: fcntl = None # Windows has no such locks
+from .core import DataError, DiskError, ParameterError, disk_errors, hash_bytes, lock_file, progress, read_json, short, write_json
 
 # %% ../nbs/05_store.ipynb #1550264b
 _FORMAT = 1 # of the files
@@ -72,9 +69,10 @@ def differences(
     short = lambda v: v[:12] if isinstance(v, str) else v
     return [f"{k} {short(a.get(k))} instead of {short(b.get(k))}" for k in {**b, **a} if a.get(k) != b.get(k)]
 
-# %% ../nbs/05_store.ipynb #c59c3e90
+# %% ../nbs/05_store.ipynb #ee0303f3
 class Store:
     "Arrays of one dtype in a folder, by key. Raises `DataError` where the folder holds something else, `DiskError` where it cannot be written."
+    patience = math.inf # seconds to wait for another process that writes
     def __init__(self,
         path, # folder; made if need be
         dtype="uint8", # of all arrays; shapes may differ
@@ -257,21 +255,16 @@ class _Writer:
 
     def close(self): os.close(self.data); os.close(self.journal)
 
-# %% ../nbs/05_store.ipynb #5f47ce7e
+# %% ../nbs/05_store.ipynb #266ec62a
 @patch
 def alone(self:Store): # a context
-    "Hold the store's lock: others may read it, nobody else may write. Raises `DataError` when another process has it."
+    "Hold the store's lock: others may read it, nobody else may write. Waits while another process has it."
     return _alone(self)
 
 @contextmanager
 def _alone(store):
     if store._held == threading.get_ident(): yield; return # it is ours already
-    with disk_errors(store.path): lock = (store.path/"lock").open("w")
-    with lock:
-        try:
-            if fcntl: fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise DataError(f"{store.path} is being filled by another process", "wait until it is done") from None
+    with lock_file(store.path/"lock", f"{store.path} is being filled by another process", store.patience):
         store._held = threading.get_ident()
         try:
             _trim(store)

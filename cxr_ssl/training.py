@@ -79,12 +79,14 @@ def low_precision(
         return to_float(out)
     with _forward(model, run): yield
 
-# %% ../nbs/03_training.ipynb #9d0ea10c
+# %% ../nbs/03_training.ipynb #95456c2c
 def compiled(
     model:nn.Module # its `forward` is replaced while the block runs
 ): # a context manager
     "Run `model` through `torch.compile`; it compiles when it is first called, and needs a C++ compiler on a CPU."
-    return _forward(model, torch.compile(model.forward, dynamic=False))
+    hooks = lambda: sum(len(m._forward_hooks)+len(m._forward_pre_hooks) for m in model.modules())
+    plain,fast,n = model.forward,torch.compile(model.forward, dynamic=False),hooks()
+    return _forward(model, lambda *args, **kwargs: (fast if hooks() == n else plain)(*args, **kwargs))
 
 # %% ../nbs/03_training.ipynb #3880e991
 class LossScaling(MixedPrecision):
@@ -318,7 +320,7 @@ def _not_finite(tensors):
     ok = torch.stack([m.isfinite() for m in torch._foreach_norm(list(some.values()), math.inf)]) # one wait for the device
     return [k for k,o in zip(some, ok.tolist()) if not o]
 
-# %% ../nbs/03_training.ipynb #8dd96ce0
+# %% ../nbs/03_training.ipynb #c8be94fb
 class NaNGuard(FitCallback):
     "Passes over batches whose loss is NaN or infinite, and stops after `skip` in a row, or when a weight or buffer is no number."
     run_valid,order = False,-5
@@ -331,11 +333,11 @@ class NaNGuard(FitCallback):
         if not any_process(not torch.isfinite(self.loss).all()): self.row,self.last = 0,self.loss.detach(); return
         self.row,self.total = self.row+1,self.total+1
         where = f"the loss is {self.loss.mean().item()} in epoch {self.epoch+1}, batch {self.iter+1}"
-        bad,lr = _not_finite(dict(self.model.named_buffers())),float(self.opt.hypers[-1]["lr"])
-        if bad: raise CxrError(f"{where}, and {bad[0]!r} with it", "look for broken values in that batch")
-        if self.row > self.skip:
-            raise CxrError(f"{where}, the {self.row}th batch in a row",
-                           f"lower the learning rate (now {lr:.2g}), or look for broken values; the last good checkpoint stays")
+        slower = f"lower the learning rate (now {float(self.opt.hypers[-1]['lr']):.2g}), or look for broken values; the last good checkpoint stays"
+        if bad := _not_finite(dict(self.model.named_parameters())): raise CxrError(f"{where}, as {bad[0]!r} was before it", slower)
+        if bad := _not_finite(dict(self.model.named_buffers())):
+            raise CxrError(f"{where}, and {bad[0]!r} with it", "look for broken values in that batch")
+        if self.row > self.skip: raise CxrError(f"{where}, the {self.row}th batch in a row", slower)
         self.learn.loss = self.last # what the line of progress shows
         raise CancelBatchException
 
@@ -452,7 +454,7 @@ def _digest(body, tensors):
     head = lambda k,t: f"{k} {t.dtype} {tuple(t.shape)}"
     return hash_bytes(body, *[x for k,t in sorted(tensors.items()) for x in (head(k, t), raw(t))])
 
-# %% ../nbs/03_training.ipynb #8c6214c0
+# %% ../nbs/03_training.ipynb #07d5261a
 def save_state(
     path, # file to write, whole or not at all
     state:dict # tensors, numbers, strings, None, in nested dicts (with string keys) and lists
@@ -466,12 +468,13 @@ def save_state(
 def load_state(
     path # file written by `save_state`
 )->dict: # what was saved; tuples come back as lists, tensors on the CPU
-    "Read a state. Raises `RecordError` when the file is missing, cut short or altered."
+    "Read a state. Raises `RecordError` when the file is missing, cut short, altered or something else."
     remedy = "delete it, or restore it from a copy"
     try:
         with safe_open(path, "pt") as f: meta,tensors = f.metadata() or {},{k:f.get_tensor(k) for k in f.keys()}
     except (SafetensorError,OSError) as e: raise RecordError(f"{path} cannot be read: {e}", remedy) from None
-    if "state" not in meta or meta.get("sha256") != _digest(meta["state"], tensors):
+    if "state" not in meta: raise RecordError(f"{path} holds no state, but something else", remedy)
+    if meta.get("sha256") != _digest(meta["state"], tensors):
         raise RecordError(f"{path} is damaged: its content does not have the checksum it carries", remedy)
     return _unpack(json.loads(meta["state"]), tensors)
 

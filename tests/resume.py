@@ -19,8 +19,7 @@ from cxr_ssl.record import Record
 
 SETTINGS = dict(simclr=dict(out_dim=16), moco=dict(out_dim=16, queue=24, groups=2, momentum=.9), byol=dict(hidden=32, out_dim=16, momentum=.9),
                 swav=dict(out_dim=16, prototypes=12, queue=16, queue_from=.3), dino=dict(out_dim=32, hidden=32, bottleneck=16, momentum=.9))
-PLACES = ("starting", "in an epoch", "in a write", "between epochs")
-STARTING, BATCH, WRITE, BETWEEN = range(4)
+STARTING, BATCH, WRITE, BETWEEN = range(4)  # where the process is
 
 cv2.setNumThreads(1)  # this module is imported by a process that forks
 torch.set_num_threads(1)
@@ -42,14 +41,13 @@ class Told(Callback):
     "Writes where the run is into shared memory, and the loss of every step into a file; takes its time if asked to."
     order = -50  # before all others
     def __init__(self, told, out, pause): self.told, self.out, self.pause = told, out, pause
-    def before_fit(self): self.told[0], self.told[1] = BETWEEN, 0
-    def before_train(self): self.told[0] = BATCH if self.learn.first_batch else BETWEEN
-    def before_batch(self): self.told[0] = BATCH if self.iter else BETWEEN
+    def before_fit(self): self.told[1] = 0
+    def before_batch(self): self.told[0] = BATCH
     def after_loss(self):
         append(f"{self.out}.losses", f"{self.epoch*self.n_iter + self.iter} {float(self.learn.loss.detach()).hex()}\n")
+        time.sleep(self.pause)
     def after_batch(self): self.told[1] += 1
     def after_train(self): self.told[0] = BETWEEN
-    def after_step(self): time.sleep(self.pause)
 
 
 def tell_writes(told):
@@ -125,10 +123,11 @@ def everything(learn, record):
                 rows=seconds_off(learn.history.rows), history=record.history().drop(columns="seconds").to_dict("list"))
 
 
-def train(out, told, method="simclr", epochs=6, threads=1, pause=0., every=0., budget=0., dies=None, file_limit=None, **settings):
+def train(out, told, method="simclr", epochs=6, threads=1, pause=0., every=0., budget=0., dies=None, forgets=None, file_limit=None, **settings):
     """What an experiment does: open the run folder, pretrain, write the result. Called again, the same run goes on.
 
-    An error that the library raises is written beside the folder, and so are warnings. `dies` is one of `MOMENTS`, and which time."""
+    An error that the library raises is written beside the folder, and so are warnings. `dies` is one of `MOMENTS`, and which time;
+    `forgets` the name of a function of the engine that is to do nothing."""
     told[0], told[1] = STARTING, -1
     tell_writes(told)
     if settings.get("compile"):  # kernels are kept beside the folder; no further processes
@@ -139,6 +138,7 @@ def train(out, told, method="simclr", epochs=6, threads=1, pause=0., every=0., b
                              precision="fp32", **settings)
     learn.dls.train.threads = threads
     if file_limit: resource.setrlimit(resource.RLIMIT_FSIZE, (file_limit, resource.RLIM_INFINITY))
+    if forgets: setattr(training, forgets, lambda *_: None)
     if dies: MOMENTS[dies[0]](dies[1])
     warnings.simplefilter("always", UserWarning)
     warnings.showwarning = lambda message, *_, **__: append(f"{out}.warnings", f"{message}\n")

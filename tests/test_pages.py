@@ -64,7 +64,7 @@ def test_experiment_has_one_parameters_cell_and_defines_nothing(page):
     first = next(c for c in cells(page) if c['cell_type'] == 'code')
     assert tagged[0]['source'] == first['source'], 'parameters come first'
     for line in text(tagged[0]).splitlines():
-        assert re.match(r'\w+: (str|int|float|bool|list) = .+ # .+', line), f'a parameter needs a type, a default and a comment: {line}'
+        assert re.match(r'\w+: (str|int|float|bool|list\[(str|int|float)\]) = .+ # .+', line), f'a parameter needs a type, a default and a comment: {line}'
     for c in cells(page):
         if c['cell_type'] == 'code':
             assert '#|' not in text(c), 'papermill ignores directives'

@@ -23,6 +23,8 @@ def server():
     with pytest.MonkeyPatch.context() as m:
         m.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
         forkserver.ensure_running()
+    p = start.Process(target=os.getpid)
+    p.start(); p.join()  # it has imported everything
 
 
 def go(*args, **kwargs):
@@ -49,12 +51,13 @@ def run(out, **kwargs):
 
 
 def losses(out):
-    "The loss of each step, in hexadecimal. A step that was done again after a kill must have had the same."
+    "The loss of each step, in hexadecimal: one, unless a step that was done again after a kill had another one then."
     found = {}
-    for line in out.with_name(f"{out.name}.losses").read_text().splitlines():
-        step, loss = line.split()
-        assert found.setdefault(int(step), loss) == loss, f"step {step} had another loss when it was done again"
-    return [found[i] for i in range(len(found))]
+    for line in done(out): found.setdefault(int(line.split()[0]), set()).add(line.split()[1])
+    return [" and ".join(sorted(found[i])) for i in range(len(found))]
+
+
+def done(out): return out.with_name(f"{out.name}.losses").read_text().splitlines()
 
 
 def wait(p, told, batches):
@@ -72,6 +75,7 @@ def kill(out, batches=-1, seconds=0., **kwargs):
     return PLACES[told[0]] if p.exitcode else None
 
 
+def killed(out, batches, **kwargs): assert kill(out, batches, pause=.1, **kwargs)
 def files(out): return sorted(p.name for p in (out/"checkpoints").glob("*.safetensors"))
 def warned(out): return out.with_name(f"{out.name}.warnings").read_text().splitlines()
 
@@ -79,15 +83,15 @@ def warned(out): return out.with_name(f"{out.name}.warnings").read_text().splitl
 @pytest.fixture(scope="module")
 def undisturbed(tmp_path_factory):
     "What the run of a method leaves behind that nobody disturbs, and that saves at its beginning and its end only."
-    done, folder = {}, tmp_path_factory.mktemp("whole")
+    known, folder = {}, tmp_path_factory.mktemp("whole")
     def result(method="simclr", **kwargs):
         key = "_".join([method, *(f"{k}={v}" for k, v in kwargs.items())])
-        if key not in done:
-            t0, done[key] = time.monotonic(), run(folder/key, method=method, every=1e9, **kwargs)
-            assert len(done[key]["rows"]) == EPOCHS and len(done[key]["losses"]) == STEPS
-            done[key, "seconds"] = time.monotonic()-t0
-        return done[key]
-    result.pace = lambda method: done[method, "seconds"]/STEPS
+        if key not in known:
+            t0, known[key] = time.monotonic(), run(folder/key, method=method, every=1e9, **kwargs)
+            assert len(known[key]["rows"]) == EPOCHS and len(known[key]["losses"]) == STEPS
+            known[key, "seconds"] = time.monotonic()-t0
+        return known[key]
+    result.pace = lambda method: known[method, "seconds"]/STEPS
     return result
 
 
@@ -101,7 +105,7 @@ def killed_many_times(method, tmp_path, reference, pace, times, moments, seed=0)
         while plan:
             how = dict(method=method, threads=rng.randrange(3))
             if plan[0]: place = plan[0] if kill(out, STEPS, 60, dies=(plan[0], rng.choice((1, 2))), **how) else None
-            else: place = kill(out, rng.choice((-1, 0, 1, 1)), rng.uniform(0, 2)*pace, **how)
+            else: place = kill(out, rng.choice((-1, 0, 1, 1, 2, 2)), rng.uniform(0, 2)*pace, **how)
             if place is None: break  # it was done before it was hit: another run takes the rest
             found[place] += 1
             plan.pop(0)
@@ -113,7 +117,7 @@ def killed_many_times(method, tmp_path, reference, pace, times, moments, seed=0)
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_killed(method, undisturbed, tmp_path):
+def test_a_few_kills(method, undisturbed, tmp_path):
     "A few kills of each method, one of them within a save."
     moment = MOMENTS[METHODS.index(method)]
     killed_many_times(method, tmp_path, undisturbed(method), undisturbed.pace(method), 3, [moment])
@@ -121,30 +125,35 @@ def test_killed(method, undisturbed, tmp_path):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("method", METHODS)
-def test_killed_many_times(method, undisturbed, tmp_path):
+def test_many_kills(method, undisturbed, tmp_path):
     "Killed again and again at random moments and within saves, with another number of loader threads each time."
     found = killed_many_times(method, tmp_path, undisturbed(method), undisturbed.pace(method), 20, MOMENTS, seed=1)
     assert found["in an epoch"] and found["in a write"]
 
 
+@pytest.mark.parametrize("forgets", ["_set_rng_state", "_set_opt_state"])
+def test_the_comparison_has_eyes(forgets, undisturbed, tmp_path):
+    "A run that does not restore all of its state ends elsewhere."
+    killed(tmp_path/"run", 5)
+    assert run(tmp_path/"run", forgets=forgets)["state"] != undisturbed()["state"]
+
+
 @pytest.mark.parametrize("settings", [dict(clip=.05), dict(accumulate=3), dict(chunk=3)], ids=lambda s: next(iter(s)))
-def test_killed_with(settings, undisturbed, tmp_path):
+def test_kills_with(settings, undisturbed, tmp_path):
     "Gradients that are clipped, added up over batches (also over the end of an epoch), or made in chunks."
     reference, out = undisturbed(**settings), tmp_path/"run"
     assert reference["losses"] != undisturbed()["losses"]
-    for batches in (3, 5): assert kill(out, batches, .01, **settings)
+    for batches in (3, 5): killed(out, batches, **settings)
     assert run(out, every=1e9, **settings) == reference
 
 
 @pytest.mark.slow
 @pytest.mark.skipif(not any(map(shutil.which, filter(None, (os.environ.get("CXX"), "g++", "clang++")))), reason="torch.compile needs a C++ compiler")
-def test_killed_when_compiled(undisturbed, tmp_path):
+def test_kills_when_compiled(undisturbed, tmp_path):
     "The same names of weights as without, and the same bits after kills."
     whole, plain = run(tmp_path/"whole", compile=True, every=1e9), undisturbed()
-    assert list(whole["state"]) == list(plain["state"]) and whole["losses"] != plain["losses"]
-    difference = [float.fromhex(a)-float.fromhex(b) for a, b in zip(whole["losses"][:4], plain["losses"])]
-    assert max(map(abs, difference)) < 1e-2
-    for batches in (5, 2): assert kill(tmp_path/"run", batches, compile=True)
+    assert list((tmp_path/"kernels").rglob("*.so")) and list(whole["state"]) == list(plain["state"]) and whole["losses"] != plain["losses"]
+    for batches in (5, 2): killed(tmp_path/"run", batches, compile=True)
     assert run(tmp_path/"run", compile=True) == whole
 
 
@@ -161,7 +170,7 @@ def test_sigterm(undisturbed, tmp_path):
     assert files(out)[-1] == "toy_{:05d}_{:06d}.safetensors".format(*divmod(told[1], 4)).replace("_000000", "")
     out.with_name("run.error").unlink()
     assert run(out, every=1e9) == undisturbed()
-    assert len(out.with_name("run.losses").read_text().splitlines()) == STEPS
+    assert len(done(out)) == STEPS
 
 
 @pytest.mark.slow
@@ -172,7 +181,7 @@ def test_time_budget(undisturbed, tmp_path):
     assert error["kind"] == "Stopped" and "the time budget is used up" in error["text"] and error["early"]
     assert f"{files(out)[-1]} is saved" in error["text"]
     assert run(out, every=1e9) == undisturbed()
-    assert len(out.with_name("run.losses").read_text().splitlines()) == STEPS
+    assert len(done(out)) == STEPS
 
 
 def test_damaged_checkpoints(undisturbed, tmp_path):
@@ -180,19 +189,20 @@ def test_damaged_checkpoints(undisturbed, tmp_path):
     out, hurt = tmp_path/"run", []
     weights = b"\x3c" + bytes(7) + b'{"w":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'.ljust(60) + bytes(4)  # whole, but no state
     for damage in (lambda b: b[:-100], lambda b: b[:len(b)//2] + bytes([b[len(b)//2] ^ 1]) + b[len(b)//2+1:], lambda b: b"", lambda b: weights):
-        assert kill(out, 3)
+        killed(out, 3)
         hurt.append(newest := out/"checkpoints"/files(out)[-1])
         newest.write_bytes(damage(newest.read_bytes()))
     assert run(out) == undisturbed()
     assert len(warned(out)) == 4
-    for path, line, says in zip(hurt, warned(out), ("cannot be read", "is damaged", "cannot be read", "is damaged")):
+    for path, line, says in zip(hurt, warned(out), ("cannot be read", "is damaged", "cannot be read", "holds no state")):
         assert line.startswith(f"{path} {says}") and line.endswith("trying the checkpoint before it")
 
 
 def test_another_runs_checkpoint(undisturbed, tmp_path):
     "It is refused by name and stays as it is; with it gone the run goes on."
     out, other = tmp_path/"run", tmp_path/"other"
-    assert kill(out, 3) and kill(other, 3, clip=.5)
+    killed(out, 3)
+    killed(other, 3, clip=.5)
     foreign = shutil.copy(other/"checkpoints"/files(other)[-1], out/"checkpoints"/"toy_00007.safetensors")
     before = {p.name: p.read_bytes() for p in (out/"checkpoints").iterdir()}
     error = run(out)
@@ -210,13 +220,13 @@ def test_called_again_after_the_end(undisturbed, tmp_path):
     (out/"result.json").unlink()
     assert run(out) == undisturbed()
     assert before == {p.name: p.stat().st_mtime_ns for p in (out/"checkpoints").iterdir()}
-    assert len(out.with_name("run.losses").read_text().splitlines()) == STEPS
+    assert len(done(out)) == STEPS
 
 
 def test_full_disk(undisturbed, tmp_path):
     "No room for a checkpoint: one clear error, the last good one untouched, nothing half-written; with room again it goes on."
     out = tmp_path/"run"
-    assert kill(out, 6)
+    killed(out, 6)
     before = {p.name: p.read_bytes() for p in (out/"checkpoints").glob("*.safetensors")}
     error = run(out, file_limit=min(map(len, before.values()))//2)
     assert error["kind"] == "DiskError" and "cannot write" in error["text"] and f"{max(before)} stays" in error["text"]

@@ -39,7 +39,7 @@ from ..pretrain.simclr import SimCLR
 from ..pretrain.swav import SwAV, local_size
 from ..training import FitCallback, low_precision, pick_dtype
 
-# %% ../../nbs/82_bench.step.ipynb #9b03be91
+# %% ../../nbs/82_bench.step.ipynb #d3c1d01e
 _CLOCKS = dict(wall=time.perf_counter, cpu=time.process_time)
 
 @dataclass(frozen=True)
@@ -61,7 +61,8 @@ class Setup:
 
     def now(self)->float: # seconds
         "The time when the device has done what it was given."
-        torch.get_device_module(self.device).synchronize()
+        wait = torch.get_device_module(self.device).synchronize
+        wait() if self.device.type == "mps" else wait(self.device)
         return _CLOCKS[self.clock]()
 
 # %% ../../nbs/82_bench.step.ipynb #18a9bed8

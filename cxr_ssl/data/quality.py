@@ -6,13 +6,13 @@
 __all__ = ['perceptual_hash', 'bits_apart', 'near_duplicates', 'plot_pairs', 'told_by', 'Report', 'quality_report', 'plot_report',
            'prepare', 'main']
 
-# %% ../../nbs/19_data.quality.ipynb #7e3866fe
+# %% ../../nbs/19_data.quality.ipynb #fd1341a9
 import argparse, inspect, json, math, re, shlex, sys, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastcore.basics import patch
-from ..core import CxrError, DataError, LeakError, ParameterError, atomic_path, progress, read_json, rng, unknown, write_json, write_text
+from ..core import CxrError, DataError, LeakError, ParameterError, atomic_path, lock_file, progress, read_json, rng, unknown, write_json, write_text
 from ..run import Parameter, check_parameters, _settings, _terminable, _Terminated
 from ..store import differences, parallel
 from .images import decode, resize
@@ -534,7 +534,7 @@ def prepare(
     listings = [list_source(source, root, **options), *map(_unlabelled, more)]
     return _banked(listings, Path(folder), side, preprocess, near, above, max_bad)
 
-# %% ../../nbs/19_data.quality.ipynb #5b14a4b6
+# %% ../../nbs/19_data.quality.ipynb #f240ab47
 def _bank_of(manifest, folder, side, preprocess):
     "The Bank of a manifest in a folder whose pixels may have been listed for another one, without its near duplicates."
     file = folder/"bank.json"
@@ -548,7 +548,11 @@ def _unlabelled(d):
     return replace(l, rows=l.rows.drop(columns=[*l.labels, "split"], errors="ignore"), labels=(), boxes=None)
 
 def _banked(listings, folder, side, preprocess, near, above, max_bad):
-    "The finished Bank of datasets; its manifest knows the near duplicates."
+    "The finished Bank of datasets; its manifest knows the near duplicates. Of several processes, one makes it and the others wait."
+    with lock_file(folder/"prepare.lock", f"{folder} is being prepared by another process"): return _made(listings, folder, side, preprocess, near, above, max_bad)
+
+def _made(listings, folder, side, preprocess, near, above, max_bad):
+    "What `_banked` does when it has the folder to itself."
     plain = [build_manifest(l, bank=folder, side=side, preprocess=preprocess, max_bad=max_bad) for l in listings]
     plain = concat(plain) if len(plain) > 1 else plain[0]
     done,what = folder/"prepared.json",dict(manifest=plain.hash, near=near, above=above)

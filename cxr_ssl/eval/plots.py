@@ -16,13 +16,13 @@ from ..core import DataError, ParameterError
 from .metrics import arrays, check_table, measure, metric_name, part_rows, pr_points, roc_points, score_bins, threshold_of
 from .stats import exact_interval, interval, patient_weights
 
-# %% ../../nbs/22_eval.plots.ipynb #be4a020e
+# %% ../../nbs/22_eval.plots.ipynb #e5d16025
 PALETTE = dict(blue="#0072B2", vermilion="#D55E00", green="#009E73", purple="#CC79A7",
                sky="#56B4E9", orange="#E69F00", black="#000000", yellow="#F0E442")
-BASELINES = ("majority","prevalence","thumbnail","metadata") # drawn in grey
+BASELINES = ("majority","prevalence","thumbnail","metadata","random") # drawn in grey
 _ARMS = dict(scratch="vermilion", imagenet="green", simclr="blue", moco="sky", byol="purple", swav="orange", dino="black",
              pretrain="blue", finetune="green")
-_GREYS = ("#B5B5B5","#9A9A9A","#787878","#606060")
+_GREYS = ("#B5B5B5","#9A9A9A","#787878","#606060","#8A7F74")
 
 def colour(
     arm:str # name of a model

@@ -6,7 +6,7 @@
 __all__ = ['PROBES', 'embed', 'linear_probe', 'knn_probe', 'embedding_std', 'spectrum_rank', 'effective_rank', 'OnlineProbe',
            'probe_predictions', 'probe_report', 'probe_table', 'plot_probes']
 
-# %% ../../nbs/46_pretrain.probe.ipynb #25fbe247
+# %% ../../nbs/46_pretrain.probe.ipynb #6bc8e7f4
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from ..core import DataError, ParameterError, pick_device, rng, unknown
+from ..data.labels import is_exclusive
 from ..data.loaders import ViewLoader
 from ..data.views import plain
 from ..encoders import encoder as make_encoder
@@ -59,7 +60,7 @@ def _scored(y_valid, scores):
     mean = float(per_label[known].mean()) if known.any() else float("nan")
     return dict(auc=mean, per_label=per_label, scores=scores)
 
-# %% ../../nbs/46_pretrain.probe.ipynb #d6031d73
+# %% ../../nbs/46_pretrain.probe.ipynb #4f0087f0
 def linear_probe(
     x_train:np.ndarray, # features (n,d)
     y_train:np.ndarray, # 1, 0 or NaN (n,k)
@@ -67,13 +68,14 @@ def linear_probe(
     y_valid:np.ndarray, # 1, 0 or NaN (m,k)
     C:float=.01 # how freely it may fit, as scikit-learn's
 )->dict: # `auc` mean over labels, `per_label` (k,), `scores` probabilities (m,k); undefined is NaN
-    "AUC on valid of a logistic regression for each label, fitted on train."
+    "AUC on valid of a logistic regression for each label, fitted on train; the scores of classes that exclude each other sum to 1."
     scale = StandardScaler().fit(x_train)
     a,b = scale.transform(x_train),scale.transform(x_valid)
     scores = np.full(y_valid.shape, np.nan)
     for j in np.flatnonzero(_learnable(y_train, y_valid)):
         y = y_train[:,j]; known = ~np.isnan(y)
         scores[:,j] = LogisticRegression(C=float(C), max_iter=1000).fit(a[known], y[known]).predict_proba(b)[:,1]
+    if is_exclusive(y_train) and not np.isnan(scores).any(): scores /= scores.sum(1, keepdims=True).clip(1e-12) # as scikit-learn's OneVsRestClassifier
     return _scored(y_valid, scores)
 
 # %% ../../nbs/46_pretrain.probe.ipynb #7119547d
@@ -211,7 +213,7 @@ def _best_C(strengths, x, y):
     if np.isnan(means).all(): raise DataError("no label has an AUC on valid to choose C by", "give one number as C=, or split with a larger share for valid")
     return strengths[int(np.nanargmax(means))]
 
-# %% ../../nbs/46_pretrain.probe.ipynb #2a5933ef
+# %% ../../nbs/46_pretrain.probe.ipynb #bbea6e00
 def probe_predictions(
     encoders:dict, # arm -> encoder; `random`, untrained, is added if it is not there
     bank, # where pixels come from
@@ -275,11 +277,11 @@ def probe_table(
     "`probe_report` of `probe_predictions`: the table by which encoders are compared."
     return probe_report(probe_predictions(encoders, bank, protocol, labels, part, **kwargs), label)
 
-# %% ../../nbs/46_pretrain.probe.ipynb #bec34c5e
+# %% ../../nbs/46_pretrain.probe.ipynb #db8bfb9e
 def _dots(ax, rows, columns, dy, filled):
     "A value and its interval for each arm, from the top down."
     for i,(_,r) in enumerate(rows.iterrows()):
-        value,low,high = r[list(columns)]; c = "#787878" if r.arm == "random" else colour(r.arm)
+        value,low,high = r[list(columns)]; c = colour(r.arm)
         ax.plot([low,high], [i+dy]*2, color=c, lw=2, alpha=.5, solid_capstyle="round")
         ax.plot(value, i+dy, "o", color=c, ms=5, mfc=c if filled else "white")
 
