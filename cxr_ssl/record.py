@@ -27,12 +27,12 @@ def _is_plain(v):
     "Is `v` a plain value, or a list of plain values?"
     return isinstance(v, _PLAIN) or (isinstance(v, (list,tuple)) and all(isinstance(x, _PLAIN) for x in v))
 
-# %% ../nbs/01_record.ipynb #92198004
+# %% ../nbs/01_record.ipynb #82e85e8d
 def parameters(
     scope:dict # a notebook's `globals()`, taken straight after its parameters cell
 )->dict: # name to value
     "The plain values in `scope`: numbers, words, truth values and lists of these, in the order they were set."
-    mine = lambda k: not k.startswith("_") and k not in ("In","Out") # IPython keeps its own variables there too
+    mine = lambda k: not k.startswith("_") and not k.isupper() and k not in ("In","Out") # constants that were imported; IPython's own variables
     return {k:list(v) if isinstance(v, tuple) else v for k,v in scope.items() if mine(k) and _is_plain(v)}
 
 # %% ../nbs/01_record.ipynb #e3142456

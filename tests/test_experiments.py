@@ -19,9 +19,10 @@ TRAINED = ['history.csv', 'report.html']  # left by experiments that train
 
 def known(page): return pm.inspect_notebook(str(page))
 def trains(page): return 'epochs' in known(page)
+def is_study(page): return 'runs_in' in known(page)  # made of runs of other experiments: see test_studies
 
 
-@pytest.fixture(scope='session', params=EXPERIMENTS, ids=lambda p: p.stem)
+@pytest.fixture(scope='session', params=[p for p in EXPERIMENTS if not is_study(p)], ids=lambda p: p.stem)
 def twice(request, tmp_path_factory):
     "The run folders of two runs of one experiment, with plain papermill and with cxr_run."
     page, folder = request.param, tmp_path_factory.mktemp(request.param.stem)
@@ -78,7 +79,8 @@ def test_killed_and_called_again_gives_the_same_numbers(twice):
     page, _, b = twice
     command = [sys.executable, '-m', 'cxr_ssl.run', page.stem, *[f'{k}={v}' for k, v in SMOKE.get(page.stem, {}).items()], 'out=c']
     c = b.parent / 'c'
-    begun, run = c / ('history.csv' if trains(page) else 'bank/pixels'), subprocess.Popen(command, cwd=b.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    sign = 'history.csv' if trains(page) else 'bank/pixels' if 'side' in known(page) else 'params.json'
+    begun, run = c / sign, subprocess.Popen(command, cwd=b.parent, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     deadline = time.monotonic() + 300
     while not begun.exists() and run.poll() is None and time.monotonic() < deadline: time.sleep(.05)
     run.kill()

@@ -185,7 +185,7 @@ def _panel(ax, rows):
     ax.set_yticks(range(len(rows)), [r.name for r in rows], fontsize=7)
     ax.set_title(rows[0].group, fontsize=9)
 
-# %% ../../nbs/80_bench.harness.ipynb #989c8861
+# %% ../../nbs/80_bench.harness.ipynb #4be16ff9
 def plot_bench(
     rows, # of a bench
     columns:int=3 # panels in a line
@@ -198,7 +198,8 @@ def plot_bench(
     values = [v for g in groups.values() for r in g for v in (r.value, float(r.bar.split()[1]))]
     columns,lines = min(columns, len(groups)),-(-len(groups)//columns)
     alike = len({tuple(r.name for r in g) for g in groups.values()}) == 1 # then one set of labels does for a line
-    fig,axs = plt.subplots(lines, columns, figsize=(9,.4+1.4*lines), sharex=True, sharey="row" if alike else False, squeeze=False, layout="constrained")
+    fig,axs = plt.subplots(lines, columns, figsize=(9,.4+1.4*lines), sharex=True, sharey="row" if alike else False,
+                           squeeze=False, layout="constrained")
     for ax,own in zip(axs.flat, groups.values()): _panel(ax, own)
     for ax in axs.flat[len(groups):]: ax.axis("off")
     ticks = [t for t in (.1,.3,1,3,10,30,100,300,1000) if min(values)/2 < t < 4*max(values)]

@@ -104,11 +104,11 @@ def gradient_reach(
     norms = torch.stack(torch._foreach_norm([g.float() for gs in whole.values() for g in gs])).cpu()
     return reach | {k:float(n.norm()) for k,n in zip(whole, norms.split([len(gs) for gs in whole.values()]))}
 
-# %% ../../nbs/40_pretrain.method.ipynb #0ee5f729
+# %% ../../nbs/40_pretrain.method.ipynb #fa5d8e87
 class GradientReach(FitCallback):
     "Stops in the first step of a fit when a part of the method gets no gradient, and names it."
     run_valid = False
-    def before_fit(self): self.looked = False
+    def before_fit(self): self.looked = bool(self.learn.first_epoch or self.learn.first_batch) # a run that goes on has had its first step
     def after_backward(self):
         if self.looked: return
         self.looked = True
@@ -118,16 +118,6 @@ class GradientReach(FitCallback):
         names = ", ".join(map(repr, dead[:3])) + (f" and {len(dead)-3} more" if len(dead) > 3 else "")
         raise CxrError(f"{type(self.model).__name__}: no gradient reaches {names}",
                        "use it in the loss and do not detach it; if it is not meant to learn, requires_grad_(False)")
-
-    def state(self)->dict: # goes into checkpoints
-        "Whether the first step has been looked at: a resumed run has had it."
-        return dict(looked=self.looked)
-
-    def load_state(self,
-        d:dict # from `state`
-    ):
-        "Put it back."
-        self.looked = d["looked"]
 
 # %% ../../nbs/40_pretrain.method.ipynb #97717e47
 class GradCache(FitCallback):
