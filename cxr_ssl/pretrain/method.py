@@ -222,7 +222,7 @@ class _Moments(FitCallback):
     def before_step(self): self.model.before_step(self.pct_train, self.epoch)
     def after_step(self): self.model.after_step(self.pct_train, self.epoch)
 
-# %% ../../nbs/40_pretrain.method.ipynb #a5dddf8b
+# %% ../../nbs/40_pretrain.method.ipynb #99993678
 def pretrain_learner(
     method:Method, # what to train
     bank, # where pixels come from
@@ -237,6 +237,7 @@ def pretrain_learner(
     clip:float=0., # longest gradient that is not shortened; 0 shortens none
     accumulate:int=1, # batches whose gradients are added up for one step
     chunk:int=0, # images that go through the network at once, see `GradCache`; 0: all of a batch
+    backend:str="cv2", # who makes views: "cv2" on the CPU, or "torch" on the device, see `ViewLoader`
     cbs=(), # further callbacks
     **kwargs # further arguments of `make_learner`
 ): # a fastai `Learner`; `fit_one_cycle(epochs)` trains, and goes on after a kill
@@ -244,9 +245,9 @@ def pretrain_learner(
     ids,norm = np.sort(np.asarray(ids).astype(np.uint64)),pixel_scale(method.encoder)
     if bs % processes(): raise ParameterError(f"bs={bs} does not divide among {processes()} processes", "use a multiple")
     dl = ViewLoader(bank, ids, method.recipe, bs=bs, shuffle=True, seed=seed, drop_last=True,
-                    device=pick_device(device), part=(process_rank(), processes()), **norm)
+                    device=pick_device(device), part=(process_rank(), processes()), backend=backend, **norm)
     about = dict(method=type(method).__name__, recipe=method.recipe.hash,
-                 images=hash_arrays(ids, bank.shapes(ids)), clip=clip, accumulate=accumulate, chunk=chunk, **norm)
+                 images=hash_arrays(ids, bank.shapes(ids)), clip=clip, accumulate=accumulate, chunk=chunk, backend=backend, **norm)
     ours = [_Moments(), GradientReach()] + ([Together()] if processes() > 1 else []) + ([GradientClip(clip)] if clip else []) + ([GradCache(chunk)] if chunk else [])
     if accumulate > 1: ours.append(GradientAccumulation(accumulate*bs))
     return make_learner(method, DataLoaders(dl), method.loss, lr=lr, wd=wd, record=record, arm=arm, seed=seed,

@@ -92,13 +92,14 @@ def deal(
     "An order that deals a batch like cards."
     return torch.argsort(torch.arange(n, device=device) % groups, stable=True)
 
-# %% ../../nbs/42_pretrain.moco.ipynb #c86acd28
+# %% ../../nbs/42_pretrain.moco.ipynb #d9a8dff8
 def _in_parts(norm, groups, x):
     "`norm` of each part of `x` by itself."
     if len(x) < 2*groups:
         raise ParameterError(f"{len(x)} images are too few for {groups} groups with their own batch statistics",
                              f"use a larger batch, or groups={max(len(x)//2, 1)}")
-    return torch.cat([type(norm).forward(norm, part) for part in x.tensor_split(groups)])
+    sizes = [len(x)//groups+(i < len(x)%groups) for i in range(groups)]
+    return torch.cat([type(norm).forward(norm, part) for part in x.split(sizes)]) # one gradient for all parts; tensor_split would add up padded ones
 
 # %% ../../nbs/42_pretrain.moco.ipynb #0015ec99
 @register_method("moco")
@@ -131,8 +132,9 @@ class MoCo(Method):
         "The network that makes queries and is trained: encoder, then head."
         return nn.Sequential(self.encoder, self.head)
 
-# %% ../../nbs/42_pretrain.moco.ipynb #849b2bd6
+# %% ../../nbs/42_pretrain.moco.ipynb #a49ecf9c
 @patch
+@torch.compiler.disable # norms are exchanged in it, which a compiler cannot follow
 def forward(self:MoCo,
     a:torch.Tensor, # first views (n,1,s,s)
     b:torch.Tensor # second views (n,1,s,s)
