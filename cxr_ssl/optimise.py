@@ -5,18 +5,17 @@
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SGD', 'LARS', 'optimizer', 'cosine', 'warmup_cosine', 'scaled_lr', 'fit_cosine']
 
-# %% ../nbs/06_optimise.ipynb #235d5dee
+# %% ../nbs/06_optimise.ipynb #547b776c
 import math
 import torch
 from fastai.callback.schedule import ParamScheduler
-from fastai.optimizer import Optimizer
 from fastcore.basics import patch
 from torch.optim.sgd import sgd
 from .core import ParameterError, unknown
-from .training import AdamW
+from .training import AdamW, Decaying
 
-# %% ../nbs/06_optimise.ipynb #ecd294b7
-class SGD(Optimizer):
+# %% ../nbs/06_optimise.ipynb #93d039f0
+class SGD(Decaying):
     "Stochastic gradient descent with momentum. Parameters with one dimension are not decayed."
     def __init__(self,
         params, # parameters, or lists of them (groups)
@@ -27,15 +26,6 @@ class SGD(Optimizer):
     ):
         super().__init__(params, [], lr=lr, mom=mom, wd=wd)
         self.nesterov = nesterov
-
-    def step(self,
-        closure=None # not used; torch's optimizers have it
-    ):
-        "Update every parameter that has a gradient."
-        for ps,h in zip(self.param_lists, self.hypers):
-            ps = [p for p in ps if p.grad is not None]
-            self._update([p for p in ps if p.ndim > 1],  h, h["wd"])
-            self._update([p for p in ps if p.ndim <= 1], h, 0.)
 
 # %% ../nbs/06_optimise.ipynb #a24df2ed
 @patch
