@@ -6,8 +6,8 @@
 __all__ = ['groups', 'leak_report', 'Protocol', 'split', 'read_parts', 'fixed_split', 'fractions', 'load_seen', 'save_seen',
            'refuse_seen']
 
-# %% ../../nbs/15_data.splits.ipynb #65fd4c58
-import re
+# %% ../../nbs/15_data.splits.ipynb #6b2cdf63
+import re, warnings
 from dataclasses import dataclass, field
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -482,14 +482,17 @@ def save_seen(
     write_json(Path(folder)/"seen.json", {k:{o:sorted({*now[k][o], *before[k][o]}) for o in now[k]} for k in _SEEN})
     return Path(folder)/"seen.json"
 
-# %% ../../nbs/15_data.splits.ipynb #adc573a2
+# %% ../../nbs/15_data.splits.ipynb #91a27f34
 def refuse_seen(
     protocol:Protocol, # whose valid and test must be new
     manifest:Manifest, # the manifest it was made from
     weights # what a run starts from, see `load_seen`
 ):
     "Raise `LeakError` when weights have learned from valid, or have seen an image or a patient of test."
-    seen = load_seen(weights) or _nobody()
+    seen = load_seen(weights)
+    if seen is None and str(weights) not in ("","none","imagenet"):
+        warnings.warn(f"nothing is written down of what weights={weights} have seen: they may have been trained on valid or test")
+    seen = seen or _nobody()
     for part,how in (("valid",_SEEN[:1]), ("test",_SEEN)):
         own = _digests(manifest, protocol.parts[part])
         for kind in own:

@@ -109,13 +109,14 @@ def difference_table(
     columns = ["arm_a","arm_b","metric","label","value","low","high","n","patients","verdict"]
     return pd.DataFrame([{c:getattr(d, c) for c in columns} for d in found], columns=columns)
 
-# %% ../../nbs/26_eval.runs.ipynb #4d23b3db
+# %% ../../nbs/26_eval.runs.ipynb #3436e9a8
 def per_run(
     predictions:pd.DataFrame # from `gather`
 )->pd.DataFrame: # a predictions table without the columns seed and run
     "The same with every run as an arm of its own."
-    many = predictions.groupby("arm").seed.transform("nunique") > 1
-    name = predictions.arm.where(~many | predictions.arm.isin(BASELINES), predictions.arm + " #" + predictions.seed)
+    alike = lambda d: len(d.drop(columns=["seed","run"]).drop_duplicates()) == len(d.drop_duplicates(["id","part"])) # a baseline that no seed changes
+    many = {a for a,d in predictions.groupby("arm") if d.seed.nunique() > 1 and not (a in BASELINES and alike(d))}
+    name = predictions.arm.where(~predictions.arm.isin(many), predictions.arm + " #" + predictions.seed)
     return predictions.assign(arm=name).drop(columns=["seed","run"]).drop_duplicates(["arm","id","part"], ignore_index=True)
 
 # %% ../../nbs/26_eval.runs.ipynb #d4497bf6
