@@ -6,8 +6,8 @@
 __all__ = ['DISCLAIMER', 'PREDICTION_COLUMNS', 'METRIC_COLUMNS', 'FREE_PARAMETERS', 'parameters', 'param_differences',
            'check_same_run', 'describe_environment', 'Record', 'check_predictions', 'read_records']
 
-# %% ../nbs/01_record.ipynb #3ba141bb
-import builtins, csv, math, os, platform, resource, subprocess, sys, time
+# %% ../nbs/01_record.ipynb #b938dec5
+import builtins, csv, math, os, platform, resource, shutil, subprocess, sys, time
 from datetime import datetime, timezone
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -330,13 +330,14 @@ def save_figure(self:Record,
     with atomic_path(png) as tmp: fig.savefig(tmp, dpi=110, bbox_inches="tight", metadata=header)
     return png
 
-# %% ../nbs/01_record.ipynb #994d213a
+# %% ../nbs/01_record.ipynb #d8ddd49f
 _UNSEALED = ("environment.json","executed.ipynb","report.html")
+_NOT_RESULTS = ("checkpoints","runs","banks") # folders; the runs of a study have seals of their own
 
 def _result_files(path):
     "Hash of each result file under `path`, by relative name."
     names = sorted(p.relative_to(path) for p in path.rglob("*") if p.is_file() and not p.name.startswith("."))
-    return {n.as_posix():hash_file(path/n) for n in names if n.as_posix() not in _UNSEALED and n.parts[0] != "checkpoints"}
+    return {n.as_posix():hash_file(path/n) for n in names if n.as_posix() not in _UNSEALED and n.parts[0] not in _NOT_RESULTS}
 
 # %% ../nbs/01_record.ipynb #e75ec0b4
 @patch
@@ -353,6 +354,20 @@ def edited(self:Record)->list[str]: # names of files that were changed, removed 
     if not self.complete: raise RecordError(f"the run in {self.path} is not complete", "run it again to go on")
     sealed,now = self.environment["files"],_result_files(self.path)
     return sorted(k for k in sealed.keys()|now.keys() if sealed.get(k) != now.get(k))
+
+# %% ../nbs/01_record.ipynb #9d686a08
+@patch
+def publish(self:Record,
+    folder # where the copy goes; must not exist
+)->Record: # the copy
+    "Copy what tables and figures are drawn from: no weights, checkpoints or executed notebook. Raises `RecordError` for a run that is incomplete or edited."
+    folder = Path(folder)
+    if edited := self.edited(): raise RecordError(f"{self.path}: {', '.join(edited[:3])} changed after the run ended", "run it again, or restore the files")
+    if folder.exists(): raise RecordError(f"{folder} exists", "remove it, or name another folder")
+    for name in ["environment.json", *self.environment["files"]]:
+        if name.endswith(".safetensors"): continue
+        (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copyfile(self.path/name, folder/name)
+    return Record.open(folder)
 
 # %% ../nbs/01_record.ipynb #407f1d70
 def read_records(

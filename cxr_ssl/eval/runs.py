@@ -5,30 +5,38 @@
 # %% auto #0
 __all__ = ['find_runs', 'arms_of', 'gather', 'difference_table', 'per_run', 'record_hashes', 'wide_table', 'export_table']
 
-# %% ../../nbs/26_eval.runs.ipynb #554eacb6
+# %% ../../nbs/26_eval.runs.ipynb #35e6e860
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import DataError, ParameterError, RecordError, atomic_path, hash_json, repo_root
 from ..record import FREE_PARAMETERS, Record, _result_files
+from ..run import experiment_parameters, find_experiment
 from .plots import BASELINES
 from .stats import compare_seeds, report_seeds
 
-# %% ../../nbs/26_eval.runs.ipynb #107a184e
+# %% ../../nbs/26_eval.runs.ipynb #b3cba2dd
 def find_runs(
-    places=() # run folders, or folders that hold some at any depth; the published runs of a clone if empty
+    places=() # run folders, or folders that hold some at any depth; the published quickstart of a clone if empty
 )->list: # run folders, in order
     "Complete runs and others. Raises `RecordError` for a place without any."
     if not places and not repo_root(): raise ParameterError("there are no runs to compare", "name run folders with runs=")
     found = []
-    for place in map(Path, places or [repo_root()/"nbs"/"results"]):
+    for place in map(Path, places or [repo_root()/"nbs"/"results"/"quickstart"]):
         here = [place] if (place/"params.json").is_file() else sorted(f.parent for f in place.rglob("predictions.parquet"))
         if not here: raise RecordError(f"{place} holds no run", "check the path; runs are written where out= says")
         found += here
     return found
 
-# %% ../../nbs/26_eval.runs.ipynb #31c7fa31
+# %% ../../nbs/26_eval.runs.ipynb #d5eba3ee
 _REPEATS = ("seed","draw") # what tells repetitions of an arm apart
 _ELSEWHERE = (*FREE_PARAMETERS,"device","precision","near") # where and how, not what
+
+def _params(folder):
+    "The parameters that make a run what it is, in the order of its experiment."
+    rec = Record.open(folder)
+    try: known = {k:p.default for k,p in experiment_parameters(find_experiment(rec.experiment)).items()}
+    except ParameterError: known = {} # an experiment of the user's own, which is not here
+    return {k:v for k,v in (known | rec.params).items() if k not in _ELSEWHERE}
 
 def _called(params, words):
     "The values of the parameters `words`, as a name."
@@ -44,12 +52,12 @@ def _telling(params):
         if m > n: words,n = [*words,k],m
     return words
 
-# %% ../../nbs/26_eval.runs.ipynb #3e809383
+# %% ../../nbs/26_eval.runs.ipynb #386a8387
 def arms_of(
     folders # run folders of one experiment
 )->dict: # arm -> its run folders, one for each seed or draw
     "Sort runs into arms. Raises `DataError` when two arms would have one name."
-    params = {Path(f):{k:v for k,v in Record.open(f).params.items() if k not in _ELSEWHERE} for f in folders}
+    params = {Path(f):_params(f) for f in folders}
     same = {f:hash_json({k:v for k,v in p.items() if k not in _REPEATS}) for f,p in params.items()}
     words = _telling(list({same[f]:p for f,p in params.items()}.values()))
     arms,owner = {},{}
