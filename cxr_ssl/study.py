@@ -34,10 +34,10 @@ def grid(
         runs[name] = dict(zip(axes, values))
     return runs
 
-# %% ../nbs/07_study.ipynb #7feedd94
+# %% ../nbs/07_study.ipynb #6f914bc7
 def _effort(params):
     "How much work a run is, beside others of its kind."
-    return max(params.get("epochs", 1), 1)*params.get("label_fraction", 1.)
+    return max(params.get("epochs", 1), 1)*params.get("passes", 1)*params.get("label_fraction", 1.)
 
 # %% ../nbs/07_study.ipynb #c643c76a
 class Study:

@@ -150,14 +150,15 @@ class ValidAUC(Metric):
         values = auc(_measurable(torch.cat(self.targets).numpy()), torch.cat(self.scores).numpy())
         return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
 
-# %% ../../nbs/51_finetune.training.ipynb #0c6a4935
-def _loaders(model, bank, protocol, targets, weights, recipe, bs, seed, device, threads):
+# %% ../../nbs/51_finetune.training.ipynb #2bdc571d
+def _loaders(model, bank, protocol, targets, weights, recipe, bs, seed, device, threads, passes):
     "The train loader with the views of `recipe`, and the valid loader without."
+    if passes < 1: raise ParameterError(f"passes={passes}", "use 1 or more")
     if [v.size for v in recipe.views] != [model.size]:
         raise ParameterError(f"the recipe {recipe.name} does not make one view of {model.size} pixels", "use a supervised recipe of the model's size")
     common = dict(bank=bank, bs=bs, seed=seed, threads=threads, device=device, mean=model.mean, std=model.std)
-    n = len(protocol.train)
-    train = ViewLoader(ids=protocol.train, recipe=recipe, targets=targets["train"], shuffle=weights is None, weights=weights, drop_last=n >= bs, **common)
+    ids,y = np.tile(protocol.train, passes),np.tile(targets["train"], (passes,1)); weights = weights if weights is None else np.tile(weights, passes)
+    train = ViewLoader(ids=ids, recipe=recipe, targets=y, shuffle=weights is None, weights=weights, drop_last=len(ids) >= bs, **common)
     valid = ViewLoader(ids=protocol.valid, recipe=plain(model.size), targets=targets["valid"], **common)
     return DataLoaders(train, valid, device=device)
 
@@ -224,15 +225,15 @@ class Stages(FitCallback):
 
     def after_fit(self): self.done += 1 # not when it was broken off
 
-# %% ../../nbs/51_finetune.training.ipynb #8dfde344
+# %% ../../nbs/51_finetune.training.ipynb #d985ad41
 MODES = ("full","linear")
 
-def _data(model, bank, protocol, imbalance, gamma, beta, mode, recipe, bs, seed, device, threads):
+def _data(model, bank, protocol, imbalance, gamma, beta, mode, recipe, bs, seed, device, threads, passes):
     "The loaders and the loss of a task; the model goes to the device."
     if mode not in MODES: raise unknown("mode", mode, MODES)
     _check_size(model.encoder, model.size)
     targets,loss,weights = _task(model, bank, protocol, imbalance, gamma, beta)
-    dls = _loaders(model.to(device), bank, protocol, targets, weights, recipe, bs, seed, device, threads)
+    dls = _loaders(model.to(device), bank, protocol, targets, weights, recipe, bs, seed, device, threads, passes)
     return _embedded(model, bank, dls, device, threads) if mode == "linear" else dls,loss.to(device)
 
 def _head(model): return [list(model.head.parameters())]
@@ -242,7 +243,7 @@ def _about(model, protocol, mode, imbalance, gamma, beta, recipe):
     return dict(mode=mode, imbalance="+".join(sorted(parse_imbalance(imbalance))) or "none", gamma=gamma, beta=beta, recipe=recipe.hash,
                 size=model.size, mean=model.mean, std=model.std, start=model.start_hash, protocol=protocol.hash)
 
-# %% ../../nbs/51_finetune.training.ipynb #044d5df7
+# %% ../../nbs/51_finetune.training.ipynb #60f62787
 def finetune_learner(
     model:Classifier, # made by `classifier`; this object is trained
     bank, # where pixels and labels come from
@@ -262,13 +263,14 @@ def finetune_learner(
     mode:str="full", # "full": all of the model learns; "linear": the head alone, on features computed once
     beta:float=.999, # of the effective number of images
     recipe=None, # views of the train part; `supervised` of that size if not given
+    passes:int=1, # over the train part in one epoch: with few labels, several, so that the valid part is not scored after every few steps
     **kwargs # for `make_learner`
 )->Learner: # `fit*` trains, goes on after a kill, and leaves the best epoch's weights in the model
     "A fastai `Learner` that fine-tunes `model`, with `layer_groups`. Raises `DataError`, `ParameterError`, `DeviceError`."
     device,model.size = pick_device(str(device)),int(size or model.size)
     recipe = recipe or supervised(model.size)
-    dls,loss = _data(model, bank, protocol, imbalance, gamma, beta, mode, recipe, bs, seed, device, threads)
-    about = _about(model, protocol, mode, imbalance, gamma, beta, recipe)
+    dls,loss = _data(model, bank, protocol, imbalance, gamma, beta, mode, recipe, bs, seed, device, threads, passes)
+    about = _about(model, protocol, mode, imbalance, gamma, beta, recipe) | dict(passes=passes)
     learn = make_learner(model, dls, loss, lr=lr, wd=wd, record=record, arm=arm, metrics=[ValidAUC()],
                          cbs=[Stages(arm), KeepBest("valid_auc"), *cbs], seed=seed, about=about, **kwargs)
     learn.splitter = _head if mode == "linear" else layer_groups
