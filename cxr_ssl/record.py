@@ -150,7 +150,7 @@ def _hold(path, patience=5.):
     if path in _HELD and file.exists() and os.path.samestat(os.fstat(_HELD[path].fileno()), file.stat()): return
     _HELD[path] = lock_file(file, f"another process is at work in {path}", patience, RecordError)
 
-# %% ../nbs/01_record.ipynb #d784ff05
+# %% ../nbs/01_record.ipynb #8abacf14
 @patch(cls_method=True)
 def start(cls:Record,
     experiment:str, # name of the experiment, without its number
@@ -162,8 +162,10 @@ def start(cls:Record,
     check_same_run(params["out"], experiment, params)
     any_process(False) # under torchrun all have looked before the first one writes
     rec = cls(params["out"])
-    if not process_rank(): _hold(rec.path.absolute())
-    if not process_rank(): write_json(rec.path/"params.json", dict(experiment=experiment, params=params))
+    if not process_rank():
+        _hold(rec.path.absolute())
+        for left in [*rec.path.glob(".*.tmp*"), *rec.path.glob("figures/.*.tmp*")]: left.unlink() # by a process that was killed while it wrote
+        write_json(rec.path/"params.json", dict(experiment=experiment, params=params))
     old,now = rec.environment,datetime.now(timezone.utc).isoformat(timespec="seconds")
     rec._env = dict(experiment=experiment, state="running", started=old.get("started", now), finished=None,
                     sessions=old.get("sessions", 0)+1, **describe_environment())
@@ -355,17 +357,17 @@ def edited(self:Record)->list[str]: # names of files that were changed, removed 
     sealed,now = self.environment["files"],_result_files(self.path)
     return sorted(k for k in sealed.keys()|now.keys() if sealed.get(k) != now.get(k))
 
-# %% ../nbs/01_record.ipynb #9d686a08
+# %% ../nbs/01_record.ipynb #7d3dab7c
 @patch
 def publish(self:Record,
     folder # where the copy goes; must not exist
 )->Record: # the copy
-    "Copy what tables and figures are drawn from: no weights, checkpoints or executed notebook. Raises `RecordError` for a run that is incomplete or edited."
+    "Copy what tables and figures are drawn from: no weights and what describes them, no checkpoints, no executed notebook. Raises `RecordError` for a run that is incomplete or edited."
     folder = Path(folder)
     if edited := self.edited(): raise RecordError(f"{self.path}: {', '.join(edited[:3])} changed after the run ended", "run it again, or restore the files")
     if folder.exists(): raise RecordError(f"{folder} exists", "remove it, or name another folder")
-    for name in ["environment.json", *self.environment["files"]]:
-        if name.endswith(".safetensors"): continue
+    files = self.environment["files"]; weights = {Path(f).stem for f in files if f.endswith(".safetensors")}
+    for name in ["environment.json", *(f for f in files if Path(f).stem not in weights)]:
         (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copyfile(self.path/name, folder/name)
     return Record.open(folder)
 

@@ -8,4 +8,5 @@ ROOT = Path(__file__).resolve().parent.parent
 NBS = ROOT / 'nbs'
 LIBRARY = sorted(NBS.glob('[0-9]*.ipynb'))
 EXPERIMENTS = sorted((NBS / 'experiments').glob('[0-9]*.ipynb'))
-PAGES = [*LIBRARY, *EXPERIMENTS, NBS / 'index.ipynb']
+RESULTS = sorted((NBS / 'results').glob('*.ipynb'))
+PAGES = [*LIBRARY, *EXPERIMENTS, *RESULTS, NBS / 'index.ipynb']

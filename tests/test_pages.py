@@ -3,9 +3,10 @@ import ast
 import copy
 import json
 import re
+from pathlib import Path
 
 import pytest
-from conftest import EXPERIMENTS, LIBRARY, NBS, PAGES, ROOT
+from conftest import EXPERIMENTS, LIBRARY, NBS, PAGES, RESULTS, ROOT
 
 ids = dict(ids=lambda p: p.stem)
 
@@ -81,6 +82,22 @@ def test_cxr_run_can_read_the_parameters(page):
 @pytest.mark.parametrize('page', EXPERIMENTS, **ids)
 def test_experiment_is_listed_in_the_sidebar(page):
     assert f'experiments/{page.name}' in (NBS / 'sidebar.yml').read_text()
+
+
+@pytest.mark.parametrize('page', RESULTS, **ids)
+def test_page_of_results_is_listed_and_types_no_number_into_code(page):
+    assert f'results/{page.name}' in (NBS / 'sidebar.yml').read_text()
+    for c in cells(page):
+        if c['cell_type'] == 'code': assert not re.search(r'\b0?\.\d{3}', text(c)), f'a number in code, not from a Record: {text(c)}'
+
+
+@pytest.mark.parametrize('folder', sorted(p.parent for p in (NBS / 'results').glob('*/params.json')), ids=lambda p: p.name)
+def test_published_record_is_as_the_run_left_it(folder):
+    "Weights may have been taken away; nothing else may be missing, changed or added."
+    from cxr_ssl.record import Record
+    record = Record.open(folder)
+    assert record.complete and [f for f in record.edited() if (folder / f).exists() or Path(f).stem not in ('encoder', 'classifier', 'generator')] == []
+    assert len(record.metrics())
 
 
 def test_no_secret_and_no_foreign_path_in_the_tree():
