@@ -6,7 +6,7 @@
 __all__ = ['perceptual_hash', 'bits_apart', 'near_duplicates', 'plot_pairs', 'told_by', 'Report', 'quality_report', 'plot_report',
            'prepare', 'main']
 
-# %% ../../nbs/19_data.quality.ipynb #fd1341a9
+# %% ../../nbs/19_data.quality.ipynb #55701517
 import argparse, inspect, json, math, re, shlex, sys, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -18,7 +18,7 @@ from ..store import differences, parallel
 from .images import decode, resize
 from .manifest import META, VIEWS, Listing, Manifest, build_manifest, concat
 from .sources import SOURCES, download, list_source, read_source
-from .splits import Protocol, leak_report, read_parts, split, _leaks
+from .splits import SYNTHETIC, Protocol, leak_report, read_parts, split, _leaks
 from .bank import Bank
 
 # %% ../../nbs/19_data.quality.ipynb #29ae70bc
@@ -514,7 +514,7 @@ def _task(listing, labels):
     if never: raise DataError(f"no picture shows {', '.join(never[:3])}", "leave it out: name the labels of one task with labels=")
     return labels
 
-# %% ../../nbs/19_data.quality.ipynb #fffb497e
+# %% ../../nbs/19_data.quality.ipynb #62277a2a
 def prepare(
     source:str, # a key of `SOURCES`; or "prepared": `root` is a folder that this function has filled, or a run that holds one
     root="", # the dataset's folder; `sample` and `phantom` need none
@@ -524,7 +524,7 @@ def prepare(
     near:bool=True, # look for near duplicates?
     above:float=.94, # smallest agreement of near duplicates, see `near_duplicates`
     max_bad:float=None, # largest share of unreadable pictures; 0.02, or what the source needs, if None
-    more=(), # further datasets for the pool, dicts with source, root and options; their labels are left out
+    more=(), # further datasets for the pool, dicts with source, root and options; their labels are left out, save those of generated images, which no Protocol tests on
     **options # what this source takes beyond the root
 )->Bank: # its `manifest` knows the near duplicates and what was set aside
     "A dataset ready to use. Killed, the same call goes on; done before, it opens what is there. Raises `DataError`, `DiskError`."
@@ -534,7 +534,7 @@ def prepare(
     listings = [list_source(source, root, **options), *map(_unlabelled, more)]
     return _banked(listings, Path(folder), side, preprocess, near, above, max_bad)
 
-# %% ../../nbs/19_data.quality.ipynb #f240ab47
+# %% ../../nbs/19_data.quality.ipynb #a27e1b3b
 def _bank_of(manifest, folder, side, preprocess):
     "The Bank of a manifest in a folder whose pixels may have been listed for another one, without its near duplicates."
     file = folder/"bank.json"
@@ -542,10 +542,11 @@ def _bank_of(manifest, folder, side, preprocess):
     return Bank.build(manifest, folder, side=side, preprocess=preprocess)
 
 def _unlabelled(d):
-    "What `d`, a dict with source, root and options, lists, without labels, boxes and parts."
+    "What `d`, a dict with source, root and options, lists, without boxes and parts, and without labels unless all of it was generated."
     if not isinstance(d, dict) or "source" not in d: raise ParameterError(f"more={d!r} names no source", "write {source: folder, root: path}")
     l = list_source(**{"name" if k == "source" else k:v for k,v in d.items()})
-    return replace(l, rows=l.rows.drop(columns=[*l.labels, "split"], errors="ignore"), labels=(), boxes=None)
+    kept = l.labels if (l.rows.dataset == SYNTHETIC).all() else ()
+    return replace(l, rows=l.rows.drop(columns=[*({*l.labels}-{*kept}), "split"], errors="ignore"), labels=kept, boxes=None)
 
 def _banked(listings, folder, side, preprocess, near, above, max_bad):
     "The finished Bank of datasets; its manifest knows the near duplicates. Of several processes, one makes it and the others wait."

@@ -307,11 +307,13 @@ def _table_file(root):
     if not path.is_file(): raise DataError(f"table {path} does not exist", "check the path")
     return path
 
-# %% ../../nbs/14_data.sources.ipynb #d1a9e044
+# %% ../../nbs/14_data.sources.ipynb #5cb9a4d8
+_MADE = ["generator","latent_seed"] # how an image was generated; these columns are no labels
+
 @register_source("csv")
 def _from_csv(root="", images="", labels=None, patient="", dataset=""):
     "A table in manifest columns. `images`: folder of the pictures, if not the table's; `labels`: label columns, if not all that are left."
-    path = _table_file(root); table,pattern = _read_table(path),_pattern(patient)
+    path = _table_file(root); table,pattern = _read_table(path).drop(columns=_MADE, errors="ignore"),_pattern(patient)
     if "dataset" not in table or dataset: table["dataset"] = dataset or re.sub(r"[^\w.-]", "_", path.parent.resolve().name)
     if pattern or "patient" not in table: table["patient"] = [_patient_of(p, pattern) for p in table.image.fillna("").astype(str)]
     where = Path(images) if images else path.parent

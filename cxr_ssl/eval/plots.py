@@ -16,30 +16,35 @@ from ..core import DataError, ParameterError
 from .metrics import arrays, check_table, measure, metric_name, part_rows, pr_points, roc_points, score_bins, threshold_of
 from .stats import exact_interval, interval, patient_weights
 
-# %% ../../nbs/22_eval.plots.ipynb #e5d16025
+# %% ../../nbs/22_eval.plots.ipynb #f52aa765
 PALETTE = dict(blue="#0072B2", vermilion="#D55E00", green="#009E73", purple="#CC79A7",
                sky="#56B4E9", orange="#E69F00", black="#000000", yellow="#F0E442")
 BASELINES = ("majority","prevalence","thumbnail","metadata","random") # drawn in grey
-_ARMS = dict(scratch="vermilion", imagenet="green", simclr="blue", moco="sky", byol="purple", swav="orange", dino="black",
+_ARMS = dict(scratch="vermilion", none="vermilion", imagenet="green", simclr="blue", moco="sky", byol="purple", swav="orange", dino="black",
              pretrain="blue", finetune="green")
 _GREYS = ("#B5B5B5","#9A9A9A","#787878","#606060","#8A7F74")
 
+def _first(arm):
+    "The word of `arm` that has a colour, as in `simclr linear 0.1`; otherwise all of it."
+    word = arm.partition(" ")[0]
+    return word if word in _ARMS or word in BASELINES else arm
+
 def colour(
-    arm:str # name of a model
+    arm:str # name of a model; where its first word is a method or a baseline, this gives the colour
 )->str: # hexadecimal colour
     "The colour of `arm` in every figure."
-    if arm in BASELINES: return _GREYS[BASELINES.index(arm)]
+    if _first(arm) in BASELINES: return _GREYS[BASELINES.index(_first(arm))]
     free = list(PALETTE)[:-1] # yellow is too pale for a thin line
-    return PALETTE[_ARMS.get(arm) or free[hashlib.sha256(arm.encode()).digest()[0] % len(free)]]
+    return PALETTE[_ARMS.get(_first(arm)) or free[hashlib.sha256(arm.encode()).digest()[0] % len(free)]]
 
 def colours(
     arms # names of the models in one figure
 )->dict: # arm -> hexadecimal colour
-    "The colours of a figure: each arm's own, and the next free one where two would be alike."
-    out,free = {},[PALETTE[c] for c in list(PALETTE)[:-1]]
-    for a in sorted(arms, key=lambda a: a not in _ARMS): # those with a colour by name choose first
+    "The colours of a figure: those of methods and baselines are theirs; of the others each has its own, or the next free one where two would be alike."
+    out,free = {},[PALETTE[c] for c in list(PALETTE)[:-1]]; named = lambda a: _first(a) in _ARMS or _first(a) in BASELINES
+    for a in sorted(arms, key=lambda a: not named(a)): # those with a colour by name choose first
         c = colour(a); at = free.index(c) if c in free else 0
-        out[a] = c if a in BASELINES else next((x for x in free[at:]+free[:at] if x not in out.values()), c)
+        out[a] = c if named(a) else next((x for x in free[at:]+free[:at] if x not in out.values()), c)
     return {a:out[a] for a in arms}
 
 # %% ../../nbs/22_eval.plots.ipynb #7c628e1b
@@ -335,7 +340,7 @@ def _difference_row(ax, i, r, inks):
     if np.isfinite(r.value): ax.plot(r.value, i, "o", color=c, mfc=c if sure else "white", ms=6)
     ax.text(1.02, i, r.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=c)
 
-# %% ../../nbs/22_eval.plots.ipynb #5f72f2c9
+# %% ../../nbs/22_eval.plots.ipynb #6c76dca8
 @style()
 def plot_efficiency(
     table:pd.DataFrame, # columns arm, share (of labelled patients, above 0, up to 1), value, low, high
@@ -351,9 +356,11 @@ def plot_efficiency(
     twice = table[table.duplicated(["arm","share"])]
     if len(twice): raise DataError(f"arm {twice.arm.iloc[0]!r} has several rows for the share {twice.share.iloc[0]:g}", "average the draws first")
     if ax is None: _,ax = plt.subplots(figsize=(4.8,3))
+    lines,used = ("o-","s--","^:"),{}
     for arm,ink in colours(table.arm.unique()).items():
+        look = lines[used.get(ink, 0) % len(lines)]; used[ink] = used.get(ink, 0)+1
         d = table[table.arm == arm].sort_values("share")
-        ax.plot(d.share, d.value, "o-", color=ink, ms=4, label=arm)
+        ax.plot(d.share, d.value, look, color=ink, ms=4, label=arm)
         ax.fill_between(d.share, d.low, d.high, color=ink, alpha=.15, lw=0)
     ticks = sorted(table.share.unique()); ax.set_xscale("log")
     ax.set(xticks=ticks, xticklabels=[f"{100*x:g} %" for x in ticks], xlabel="labelled patients", ylabel=ylabel, title=title)

@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['POOLS', 'methods_table', 'pool_of']
 
-# %% ../../nbs/48_pretrain.methods.ipynb #8a90f500
+# %% ../../nbs/48_pretrain.methods.ipynb #713889f0
 import numpy as np, pandas as pd
 from ..core import DataError, ParameterError, unknown
+from ..data.splits import is_synthetic
 from ..encoders import encoder as make_encoder
 from .method import METHODS, make_method
 from .simclr import SimCLR
@@ -31,7 +32,7 @@ def methods_table(
                          pixels=sum(s*s for s in sizes)/(2*size*size)))
     return pd.DataFrame(rows).set_index("method")
 
-# %% ../../nbs/48_pretrain.methods.ipynb #c01c2f7e
+# %% ../../nbs/48_pretrain.methods.ipynb #395b9d92
 POOLS = ("real","synthetic","both")
 
 def pool_of(
@@ -41,7 +42,7 @@ def pool_of(
 )->np.ndarray: # image ids, uint64, sorted
     "The images a method may learn from. Raises `ParameterError`, `DataError` when there are none."
     if which not in POOLS: raise unknown("pool", which, POOLS)
-    drawn = (manifest.rows(protocol.pool)["dataset"] == "synthetic").to_numpy()
+    drawn = is_synthetic(manifest, protocol.pool)
     keep = dict(real=~drawn, synthetic=drawn, both=drawn | True)[which]
     if which != "real" and not drawn.any(): raise ParameterError(f"pool={which}, but there are no generated images", "name their folder with synthetic=")
     if not keep.any(): raise DataError("the pool is empty", "split with smaller shares for valid and test, or add images")
