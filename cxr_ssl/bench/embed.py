@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['measure_fill', 'measure_hit', 'measure_heads', 'bench_embed']
 
-# %% ../../nbs/84_bench.embed.ipynb #4f7d586a
+# %% ../../nbs/84_bench.embed.ipynb #3d754ed3
 import sys, tempfile, time
 from contextlib import nullcontext
 from pathlib import Path
@@ -13,6 +13,7 @@ import numpy as np, pandas as pd, torch
 from ..adapt.contrastive import Embedded, Head, fit_head
 from ..adapt.medsam import Embedder, Embeddings, Pixels, embedder, medsam_network
 from .data import Kind, _build, make_files
+from .gan import bench_gan
 from .harness import Row, interleave, main, one_core, ratio, register_bench
 from .step import _CLOCKS
 from ..core import ParameterError, pick_device, progress, rng, unknown
