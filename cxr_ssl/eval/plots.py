@@ -313,7 +313,7 @@ def plot_reliability(
     fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return fig,axes
 
-# %% ../../nbs/22_eval.plots.ipynb #3dd4008b
+# %% ../../nbs/22_eval.plots.ipynb #e4204dba
 @style()
 def plot_differences(
     table:pd.DataFrame, # columns arm_a, arm_b, metric, label, value, low, high, verdict, as `compare_labels` gives them
@@ -322,12 +322,14 @@ def plot_differences(
     "Differences with their intervals, a row each, and what may be said of them. Raises `DataError` for a table that lacks a column."
     lost = [c for c in ("arm_a","arm_b","metric","label","value","low","high","verdict") if c not in table]
     if lost: raise DataError(f"the table of differences lacks {', '.join(lost)}", "make it with compare_labels")
+    if not len(table): raise DataError("the table of differences has no row", "compare at least two arms")
     pairs = table[["arm_a","arm_b","metric"]].drop_duplicates()
     name = lambda r: f"{r.arm_a} − {r.arm_b}, {_pretty(r.metric)}"
-    fig,ax = plt.subplots(figsize=(6.6,.32*len(table)+1)); ax.axvline(0, color="#444444", lw=.8)
+    what = [r.label if len(pairs) == 1 and r.label else f"{name(r)} {r.label}".strip() for r in table.itertuples()]
+    words = max(map(len, what))+table.verdict.str.len().max() # they stand beside the axes, which keep their width
+    fig,ax = plt.subplots(figsize=(3.2+.068*words,.32*len(table)+1)); ax.axvline(0, color="#444444", lw=.8)
     inks = colours(pd.unique(table[["arm_a","arm_b"]].to_numpy().ravel()))
     for i,r in enumerate(table.itertuples()): _difference_row(ax, i, r, inks)
-    what = [r.label if len(pairs) == 1 and r.label else f"{name(r)} {r.label}".strip() for r in table.itertuples()]
     ax.set(yticks=range(len(table)), yticklabels=what, ylim=(len(table)-.5,-.5), xlabel=name(table.iloc[0]) if len(pairs) == 1 else "difference")
     ax.grid(axis="y", visible=False); ax.set_title(title, fontsize=10)
     return fig,ax
