@@ -5,8 +5,8 @@
 # %% auto #0
 __all__ = ['grid', 'Study']
 
-# %% ../nbs/07_study.ipynb #2f6d9122
-import math, os, shlex, subprocess, sys, time
+# %% ../nbs/07_study.ipynb #87e3ef6c
+import math, os, shlex, shutil, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
@@ -87,7 +87,7 @@ def __repr__(self:Study):
     price = "" if not left else "; their time is known when the first one is done" if math.isnan(minutes) else f"; about {minutes:.0f} minutes for the rest, one after another"
     return f"{len(self)} runs of {self.experiment} in {self.out}: {n.get('complete', 0)} complete, {n.get('begun', 0)} begun, {n.get('new', 0)} new{price}"
 
-# %% ../nbs/07_study.ipynb #171a2511
+# %% ../nbs/07_study.ipynb #17bff27a
 def _command(plan):
     "The words after `python -m cxr_ssl.run`; as a list, because values may hold spaces."
     text = lambda v: ",".join(map(str, v)) if isinstance(v, list) else str(v)
@@ -97,7 +97,9 @@ def _call(plan, threads):
     "Run one plan to its end; what it said when it failed, or nothing."
     env = {k:v for k,v in os.environ.items() if k not in ("CXR_STATUS","CXR_COMMAND")} | dict(OMP_NUM_THREADS=str(threads))
     p = subprocess.run(_command(plan), env=env, capture_output=True, text=True)
-    if p.returncode == 0: return ""
+    if p.returncode == 0:
+        shutil.rmtree(plan.out/"checkpoints", ignore_errors=True)
+        return ""
     return p.stderr[p.stderr.rfind("cxr_run: "):].strip() or f"exit code {p.returncode}"
 
 # %% ../nbs/07_study.ipynb #6f4f0cbb
