@@ -1,4 +1,5 @@
 "Generated images in training: they are learned from and never tested on, and the study of twelve starts is one grid."
+import os
 import json
 import subprocess
 import sys
@@ -61,6 +62,7 @@ def test_a_mix_without_generated_images_is_refused(tmp_path):
 
 
 @pytest.mark.slow
+@pytest.mark.skipif('CXR_LONG' not in os.environ, reason='half an hour on two cores; CXR_LONG=1 runs it')
 def test_the_grid_of_twelve_has_twelve_rows(tmp_path):
     from cxr_ssl.record import Record
     words = yaml.safe_load((NBS / 'experiments' / 'params' / 'seed_benefit.yaml').read_text())
