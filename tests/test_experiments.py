@@ -22,7 +22,7 @@ def trains(page): return 'epochs' in known(page)
 def is_study(page): return 'runs_in' in known(page)  # made of runs of other experiments: see test_studies
 
 
-@pytest.fixture(scope='session', params=[p for p in EXPERIMENTS if not is_study(p)], ids=lambda p: p.stem)
+@pytest.fixture(scope='session', params=[p for p in EXPERIMENTS if not is_study(p) and 'synthesise' not in p.stem], ids=lambda p: p.stem)
 def twice(request, tmp_path_factory):
     "The run folders of two runs of one experiment, with plain papermill and with cxr_run."
     page, folder = request.param, tmp_path_factory.mktemp(request.param.stem)
