@@ -5,14 +5,14 @@
 # %% auto #0
 __all__ = ['find_runs', 'arms_of', 'gather', 'difference_table', 'per_run', 'record_hashes', 'wide_table', 'export_table']
 
-# %% ../../nbs/26_eval.runs.ipynb #35e6e860
+# %% ../../nbs/26_eval.runs.ipynb #43ab4ef1
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import DataError, ParameterError, RecordError, atomic_path, hash_json, repo_root
 from ..record import FREE_PARAMETERS, Record, _result_files
 from ..run import experiment_parameters, find_experiment
 from .plots import BASELINES
-from .stats import compare_seeds, report_seeds
+from .stats import compare_seeds, report_seeds, verdicts
 
 # %% ../../nbs/26_eval.runs.ipynb #b3cba2dd
 def find_runs(
@@ -105,17 +105,15 @@ def gather(
     _same_images(t, part)
     return t
 
-# %% ../../nbs/26_eval.runs.ipynb #3700a9cf
+# %% ../../nbs/26_eval.runs.ipynb #ca205b1f
 def difference_table(
     predictions:pd.DataFrame, # from `gather`
     pairs, # (arm, base) pairs
     metrics=(("auc","macro"),), # (metric, label) pairs
     **kwargs # of `compare_seeds`
-)->pd.DataFrame: # arm_a, arm_b, metric, label, value, low, high, n, patients, verdict
-    "The paired difference of each pair of arms."
-    found = [compare_seeds(predictions, a, b, m, l, **kwargs) for a,b in pairs for m,l in metrics]
-    columns = ["arm_a","arm_b","metric","label","value","low","high","n","patients","verdict"]
-    return pd.DataFrame([{c:getattr(d, c) for c in columns} for d in found], columns=columns)
+)->pd.DataFrame: # a row per pair and metric, as `verdicts` gives it
+    "The paired difference of each pair of arms; verdicts hold after Holm's correction over all rows."
+    return verdicts([compare_seeds(predictions, a, b, m, l, **kwargs) for a,b in pairs for m,l in metrics])
 
 # %% ../../nbs/26_eval.runs.ipynb #3436e9a8
 def per_run(

@@ -4,7 +4,8 @@
 
 # %% auto #0
 __all__ = ['patient_weights', 'bootstrap', 'interval', 'exact_interval', 'report', 'by_group', 'age_groups', 'Difference',
-           'compare', 'delong_covariance', 'delong', 'holm', 'compare_labels', 'report_seeds', 'compare_seeds']
+           'compare', 'delong_covariance', 'delong', 'holm', 'compare_labels', 'verdicts', 'report_seeds',
+           'compare_seeds']
 
 # %% ../../nbs/21_eval.stats.ipynb #582e6d50
 import os
@@ -425,7 +426,7 @@ def holm(
     out[order] = np.minimum(np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)), 1)
     return out
 
-# %% ../../nbs/21_eval.stats.ipynb #6007fe6b
+# %% ../../nbs/21_eval.stats.ipynb #0c587dc4
 def compare_labels(
     predictions:pd.DataFrame, # a predictions table that holds both arms
     arm_a:str, # the arm in question
@@ -449,14 +450,17 @@ def compare_labels(
         labels,(a,b) = _two(predictions, arm_a, arm_b, metric, part, n_boot, seed, exclusive, threshold)
         if (metric,labels[0]) not in a.points: raise ParameterError(f"{metric} has one value for all labels", "use compare")
         found = [_difference(arm_a, arm_b, metric, l, level, a, b) for l in labels]
-    return _verdicts(found)
+    return verdicts(found)
 
-# %% ../../nbs/21_eval.stats.ipynb #a7bfe58d
+# %% ../../nbs/21_eval.stats.ipynb #f0a0a4a1
 _FIELDS = ["arm_a","arm_b","metric","label","value","low","high","level","p","n","patients","reason"]
 
-def _verdicts(found):
-    "A table of differences with adjusted p-values and what may be said after the adjustment."
-    table = pd.DataFrame([{k:getattr(d, k) for k in _FIELDS} for d in found]); table.insert(9, "p_holm", holm(table.p))
+# %% ../../nbs/21_eval.stats.ipynb #e045f70f
+def verdicts(
+    found # `Difference`s that answer one question: labels, or pairs of arms
+)->pd.DataFrame: # a row for each: its fields, p_holm, verdict
+    "Many differences as one table. A verdict holds after Holm's correction over its rows; an interval is that of its row alone."
+    table = pd.DataFrame([{k:getattr(d, k) for k in _FIELDS} for d in found], columns=_FIELDS); table.insert(9, "p_holm", holm(table.p))
     plain = [d.verdict if d.verdict == "undefined" or q < 1-d.level else "no detectable difference" for d,q in zip(found, table.p_holm)]
     return table.assign(verdict=plain)
 
