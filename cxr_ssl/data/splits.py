@@ -520,4 +520,4 @@ def refuse_seen(
         for kind in own:
             both = len({*own[kind]} & {o for k in how for o in seen[k][kind]})
             if both: raise LeakError(f"weights={weights} have seen {both} {kind} of {part}",
-                                     "pretrain with the same split (source, classes, valid, test, seed), or on other images")
+                                     "pretrain with the same split (source, classes, valid, test, split_seed), or on other images")

@@ -279,7 +279,7 @@ def of_encoder(
         return encoder.eval()(normalise(x.to(device), **scale)).float().cpu().numpy()
     return Extractor(name, encoder.num_features, f"to {size} px, area average or bilinear", run)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #891449fc
+# %% ../../nbs/32_gan.fidelity.ipynb #b702f395
 FID_WEIGHTS = pytorch_fid.FID_WEIGHTS_URL # where the published file is to be had; the end of its name begins its SHA-256
 
 def fid_file(
@@ -289,8 +289,9 @@ def fid_file(
     cache = Path(torch.hub.get_dir())/"checkpoints"/Path(FID_WEIGHTS).name
     found = Path(path or cache)
     if found.is_file(): return found
-    raise WeightsError(f"the Inception weights of the FID are not at {found}", f"get {FID_WEIGHTS} where there is a network, and name the file with "
-                       f"inception=, or put it at {cache}; distances on your own encoders need no such file")
+    at,there = (str(p).replace(str(Path.home()), "~", 1) for p in (found,cache)) # a Record is published: it says nothing of whose home this is
+    raise WeightsError(f"the Inception weights of the FID are not at {at}", f"get {FID_WEIGHTS} where there is a network, and name the file with "
+                       f"inception=, or put it at {there}; distances on your own encoders need no such file")
 
 def _inception(file):
     "pytorch-fid's Inception with the weights of `file`, without any network access."
