@@ -7,7 +7,7 @@ __all__ = ['ENCODERS', 'EncoderSpec', 'SmallCNN', 'fold_stem', 'grey_tensors', '
            'convert_pth', 'encoder', 'export_encoder']
 
 # %% ../nbs/04_encoders.ipynb #cacb7ff6
-import json, os, pickle, queue, tempfile, threading, urllib.request
+import json, pickle, queue, tempfile, threading, urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 import huggingface_hub, pandas as pd, safetensors, safetensors.torch, timm, torch

@@ -333,7 +333,7 @@ def save_figure(self:Record,
     return png
 
 # %% ../nbs/01_record.ipynb #d8ddd49f
-_UNSEALED = ("environment.json","executed.ipynb","report.html")
+_UNSEALED = ("environment.json","executed.ipynb","report.html","model_card.md","claim.md")
 _NOT_RESULTS = ("checkpoints","runs","banks") # folders; the runs of a study have seals of their own
 
 def _result_files(path):
@@ -357,17 +357,17 @@ def edited(self:Record)->list[str]: # names of files that were changed, removed 
     sealed,now = self.environment["files"],_result_files(self.path)
     return sorted(k for k in sealed.keys()|now.keys() if sealed.get(k) != now.get(k))
 
-# %% ../nbs/01_record.ipynb #7d3dab7c
+# %% ../nbs/01_record.ipynb #0e3a8540
 @patch
 def publish(self:Record,
     folder # where the copy goes; must not exist
 )->Record: # the copy
-    "Copy what tables and figures are drawn from: no weights and what describes them, no checkpoints, no executed notebook. Raises `RecordError` for a run that is incomplete or edited."
+    "Copy what tables and figures are drawn from: no weights and what describes them, no images it drew, no checkpoints, no executed notebook. Raises `RecordError` for a run that is incomplete or edited."
     folder = Path(folder)
     if edited := self.edited(): raise RecordError(f"{self.path}: {', '.join(edited[:3])} changed after the run ended", "run it again, or restore the files")
     if folder.exists(): raise RecordError(f"{folder} exists", "remove it, or name another folder")
     files = self.environment["files"]; weights = {Path(f).stem for f in files if f.endswith(".safetensors")}
-    for name in ["environment.json", *(f for f in files if Path(f).stem not in weights)]:
+    for name in ["environment.json", *(f for f in files if Path(f).stem not in weights and Path(f).parts[0] not in ("samples","grids"))]:
         (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copyfile(self.path/name, folder/name)
     return Record.open(folder)
 

@@ -6,13 +6,13 @@
 __all__ = ['grid', 'Study']
 
 # %% ../nbs/07_study.ipynb #87e3ef6c
-import math, os, shlex, shutil, subprocess, sys, time
+import math, os, shutil, subprocess, sys, time
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
 import pandas as pd
 from fastcore.basics import patch
-from .core import ParameterError, Status, read_json
+from .core import ParameterError, Status
 from .record import Record
 from .run import RunFailed, plan_run
 

@@ -97,7 +97,6 @@ def test_features_are_what_the_published_formulas_give(tmp_path, size):
 def test_every_key_of_the_full_checkpoint(tmp_path):
     "ViT-B's names and shapes, as MedSAM has them: each key is told, and none of the image encoder is lost."
     from cxr_ssl.adapt.medsam import convert_medsam, embedder
-    from cxr_ssl.core import WeightsError
     tensors = write_checkpoint(tmp_path / 'medsam_vit_b.pth')
     table = convert_medsam(tmp_path / 'medsam_vit_b.pth', tmp_path / 'medsam.safetensors')
     assert set(table.key) == set(tensors) and table.kept.sum() == 177

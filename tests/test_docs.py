@@ -46,7 +46,7 @@ def test_quarto_configuration_parses_and_is_one_file():
     config = yaml.safe_load((ROOT / '_quarto.yml').read_text())
     assert config['project']['type'] == 'website' and config['metadata-files'] == ['nbdev.yml', 'sidebar.yml']
     assert (NBS / '_quarto.yml').resolve() == (ROOT / '_quarto.yml').resolve()
-    assert (NBS / config['format']['html']['css']).is_file()
+    for file in (config['format']['html']['css'], config['website']['favicon'], config['website']['image']): assert (NBS / file).is_file()
 
 
 def test_sidebar_names_every_page_once():
@@ -74,3 +74,21 @@ def test_pages_render_to_html(tmp_path):
         html = (tmp_path / 'html' / f'{p.stem}.html').read_text()
         headings = re.findall(r'^## ([\w ,]+)$', '\n'.join(''.join(c['source']) for c in json.loads(p.read_text())['cells'] if c['cell_type'] == 'markdown'), re.M)
         assert len(html) > 10_000 and [h for h in headings if h not in html] == [], f'{p.name} lost a section'
+
+
+def anchors(page):
+    "What pandoc makes of the headings of a page."
+    heads = re.findall(r'^#{1,6} +(.+?) *$', '\n'.join(''.join(c['source']) for c in json.loads(page.read_text())['cells'] if c['cell_type'] == 'markdown'), re.M)
+    return {re.sub(r'\s+', '-', re.sub(r'[^\w\s.-]', '', h.replace('`', '')).strip().lower()).lstrip('0123456789.-_') for h in heads}
+
+
+@pytest.mark.parametrize('page', [*PAGES, *ROOT.glob('*.md')], ids=lambda p: p.stem)
+def test_links_inside_the_tree_lead_somewhere(page):
+    "Pages and pictures that are linked to exist, and so do the headings."
+    text = page.read_text() if page.suffix == '.md' else '\n'.join(''.join(c['source']) for c in json.loads(page.read_text())['cells'] if c['cell_type'] == 'markdown')
+    lost = []
+    for link in re.findall(r'\]\((?!https?:|mailto:)([^)\s]+)\)', re.sub(r'^```.*?^```', '', text, flags=re.M | re.S)):
+        path, _, anchor = link.partition('#')
+        target = (page.parent / path).resolve() if path else page
+        if not target.exists() or (anchor and target.suffix == '.ipynb' and anchor not in anchors(target)): lost.append(link)
+    assert not lost

@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import papermill as pm
 import pytest
-from conftest import EXPERIMENTS, NBS
+from conftest import EXPERIMENTS
 
 SMOKE = {'00_quickstart': dict(epochs=1, size=32, finetune_epochs=2)}  # the quickstart's defaults are a real run of minutes
 FILES = ['params.json', 'environment.json', 'data.json', 'predictions.parquet', 'metrics.json']

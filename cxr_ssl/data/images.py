@@ -503,7 +503,7 @@ def __call__(self:Preprocess,
         raise ParameterError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (h,w)", "use decode")
     if self.needs_mask:
         mask,room = _lungs_mask(pixels, mask),round(self.margin*min(pixels.shape))
-        if self.lungs == "crop": pixels,mask = pixels[(box := _box(mask, room))],None
+        if self.lungs == "crop": pixels,mask = pixels[_box(mask, room)],None
         else: mask = _grow(mask, room)
     if self.size: pixels,mask = [a if a is None else resize(a, self.size, self.how) for a in (pixels, mask if self.needs_mask else None)]
     seen = mask >= 128 if self.lungs == "focus" else slice(None)

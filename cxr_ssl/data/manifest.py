@@ -13,7 +13,7 @@ import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from fastcore.basics import patch
 from ..core import CxrError, DataError, ParameterError, atomic_path, hash_arrays, hash_bytes, progress, short
 from ..store import Store, key_of, parallel
-from .images import check_mask, decode, pixel_hash, read_mask, resize, shrink
+from .images import check_mask, decode, pixel_hash, read_mask, shrink
 from .labels import apply_policy, common_name, harmonise as harmonise_labels
 
 # %% ../../nbs/13_data.manifest.ipynb #cf3510ba

@@ -150,7 +150,7 @@ def near_duplicates(
 )->pd.DataFrame: # id_a, id_b, correlation, mirrored, then image, dataset and patient of both; most alike first
     "Pairs of pictures that are nearly the same, within and across datasets. Exact copies are in quarantine already."
     manifest,pixels = _opened(source)
-    t,n = manifest.table,len(manifest)
+    n = len(manifest)
     shown = lambda desc, items, n: progress(items, desc, n, "images") if n > 2000 else items
     made = list(shown("thumbnails", parallel(lambda i: _thumbnails(pixels(i)), manifest.ids, threads), n))
     owner,made = np.repeat(np.arange(n), [len(o) for o in made]),[o for pair in made for o in pair]

@@ -12,7 +12,7 @@ from ..core import DataError, ParameterError, RecordError, atomic_path, hash_jso
 from ..record import FREE_PARAMETERS, Record, _result_files
 from ..run import experiment_parameters, find_experiment
 from .plots import BASELINES
-from .stats import compare_seeds, report_seeds, verdicts
+from .stats import compare_seeds, verdicts
 
 # %% ../../nbs/26_eval.runs.ipynb #b3cba2dd
 def find_runs(

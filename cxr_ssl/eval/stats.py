@@ -369,7 +369,7 @@ def compare(
 )->Difference: # print it to read it
     "Paired, patient-clustered bootstrap of a difference. Raises `DataError` for arms on different test sets."
     _,(a,b) = _two(predictions, arm_a, arm_b, metric, part, n_boot, seed, exclusive, threshold)
-    if (metric,label) not in a.points: raise ParameterError(f"{metric} has no label {label!r}", f"choose a class, macro or weighted; '' for accuracy")
+    if (metric,label) not in a.points: raise ParameterError(f"{metric} has no label {label!r}", "choose a class, macro or weighted; '' for accuracy")
     return _difference(arm_a, arm_b, metric, label, level, a, b)
 
 # %% ../../nbs/21_eval.stats.ipynb #523eed9a

@@ -12,7 +12,7 @@ from fastcore.basics import patch
 from ..core import DataError
 from ..data.manifest import concat
 from ..data.quality import near_duplicates
-from ..data.splits import Protocol, groups, split
+from ..data.splits import groups, split
 
 # %% ../../nbs/53_finetune.external.ipynb #8fbfbb1c
 class Banks:

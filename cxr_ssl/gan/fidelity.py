@@ -9,7 +9,7 @@ __all__ = ['FID_WEIGHTS', 'FIDELITY_COLUMNS', 'Gaussian', 'frechet', 'kid', 'Cla
            'closest_pairs', 'plot_closest']
 
 # %% ../../nbs/32_gan.fidelity.ipynb #473c359e
-import hashlib, json, math, warnings
+import math, warnings
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch as replaced

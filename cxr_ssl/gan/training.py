@@ -7,7 +7,7 @@ __all__ = ['gan_rows', 'TurnLoader', 'Adversarial', 'gan_learner', 'tile', 'draw
            'watch', 'Sampler', 'export_generator', 'load_generator', 'balance', 'write_samples', 'medigan_sampler']
 
 # %% ../../nbs/31_gan.training.ipynb #2addd767
-import importlib, os, random, shutil
+import importlib, os, random, shutil, warnings
 from contextlib import closing, contextmanager
 from functools import partial
 from pathlib import Path

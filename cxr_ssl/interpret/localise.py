@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['inside_share', 'area_share', 'localise']
 
-# %% ../../nbs/71_interpret.localise.ipynb #bded8146
+# %% ../../nbs/71_interpret.localise.ipynb #3dcff348
 import numpy as np, pandas as pd
 from ..core import DataError
 from ..record import METRIC_COLUMNS
-from ..eval.stats import patient_weights
+from ..eval.stats import exact_interval, interval, patient_weights
 
 # %% ../../nbs/71_interpret.localise.ipynb #c97f8301
 def _on_one_grid(maps, masks):
@@ -46,17 +46,26 @@ def area_share(
     "Share of the picture that each mask covers: what a map that is the same everywhere scores."
     return _masks(masks).mean((1,2))
 
-# %% ../../nbs/71_interpret.localise.ipynb #ad6aea72
-def _mean_row(values, weights, level):
-    "Weighted mean over the defined `values`, with the percentile interval over the rows of `weights`."
-    ok = np.isfinite(values)
-    if not ok.any(): return dict(value=np.nan, low=np.nan, high=np.nan, n=0, reason="every map is empty")
-    with np.errstate(invalid="ignore"): draws = (weights[:,ok]@values[ok])/weights[:,ok].sum(1)
-    low,high = np.nanquantile(draws, [(1-level)/2, (1+level)/2])
-    reason = f"{(~ok).sum()} of {len(ok)} maps are empty and left out" if not ok.all() else ""
-    return dict(value=values[ok].mean(), low=low, high=high, n=int(ok.sum()), reason=reason)
+# %% ../../nbs/71_interpret.localise.ipynb #e0e8ac46
+def _bounds(v, patients, level, n_boot, seed, hits):
+    "Low, high and a remark for the mean of the values `v`."
+    m = len(set(patients))
+    if m == 1: return np.nan,np.nan,"no interval: one patient only"
+    if np.ptp(v) < 1e-9:
+        if not hits: return v[0],v[0],"the same in every image"
+        return *exact_interval(round(v[0]), m, level),f"the same in every image: exact interval of {m} patients"
+    weights = patient_weights(patients, n_boot, seed)
+    return interval((weights@v)/weights.sum(1), level)
 
-# %% ../../nbs/71_interpret.localise.ipynb #49b461c6
+def _mean(values, patients, level, n_boot, seed, hits=False):
+    "Mean over the defined values, its interval over patients, and what is to be said of it. `hits`: values are 1 or 0."
+    ok = np.isfinite(values); v,who = values[ok],np.asarray(patients)[ok]
+    if not ok.any(): return dict(value=np.nan, low=np.nan, high=np.nan, n=0, reason="undefined in every image")
+    left = "" if ok.all() else f"undefined in {(~ok).sum()} of {len(ok)} images, left out"
+    low,high,note = _bounds(v, who, level, n_boot, seed, hits)
+    return dict(value=v.mean(), low=low, high=high, n=len(v), reason="; ".join(x for x in (left,note) if x))
+
+# %% ../../nbs/71_interpret.localise.ipynb #53f6ab3a
 def localise(
     maps, # heat, 0 or more (n,h,w)
     masks, # bool, True inside (n,h,w)
@@ -69,8 +78,7 @@ def localise(
 )->pd.DataFrame: # columns METRIC_COLUMNS; rows inside_share, area_share and their difference
     "Mean share of the maps inside the masks, beside the share of a uniform map, with patient-clustered intervals."
     inside,area = inside_share(maps, masks),area_share(masks)
-    weights = patient_weights(np.asarray(patients), n_boot, seed)
     area = np.where(np.isfinite(inside), area, np.nan) # the same images in every row
     rows = [("inside_share", inside), ("area_share", area), ("inside_minus_area", inside-area)]
-    table = pd.DataFrame([dict(metric=m, **_mean_row(v, weights, level)) for m,v in rows])
+    table = pd.DataFrame([dict(metric=m, **_mean(v, patients, level, n_boot, seed)) for m,v in rows])
     return table.assign(arm=arm, part=part, label="", level=level)[METRIC_COLUMNS]

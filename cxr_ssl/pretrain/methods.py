@@ -11,11 +11,11 @@ from ..core import DataError, ParameterError, unknown
 from ..data.splits import is_synthetic
 from ..encoders import encoder as make_encoder
 from .method import METHODS, make_method
-from .simclr import SimCLR
-from .moco import MoCo
-from .byol import BYOL
-from .swav import SwAV
-from .dino import DINO
+from .simclr import SimCLR # noqa: F401 (imported for the register)
+from .moco import MoCo # noqa: F401 (imported for the register)
+from .byol import BYOL # noqa: F401 (imported for the register)
+from .swav import SwAV # noqa: F401 (imported for the register)
+from .dino import DINO # noqa: F401 (imported for the register)
 
 # %% ../../nbs/48_pretrain.methods.ipynb #21022a08
 def methods_table(

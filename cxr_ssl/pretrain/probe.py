@@ -20,7 +20,7 @@ from ..data.views import plain
 from ..encoders import encoder as make_encoder
 from ..eval.baselines import thumbnails
 from ..eval.metrics import auc, predictions_table
-from ..eval.plots import PALETTE, colour, style
+from ..eval.plots import colour, style
 from ..eval.stats import compare, report
 from .method import pixel_scale
 from ..training import FitCallback
