@@ -81,7 +81,6 @@ def test_boxes_of_nih(tmp_path):
 
 @pytest.mark.slow
 def test_what_cannot_be_compared_is_refused(trained):
-    for words, said in ((['split_seed=1'], 'have seen'), (['classes=Normal,Bacterial,Opaque'], 'Opaque'),
-                        (['against=boxes'], 'has a box of'), (['maps=rollout'], 'rollout follows the attention'), (['stage=-9'], 'stage=-9')):
-        found = go(trained, 'explain', *[d for d in DATA if d.split('=')[0] != words[0].split('=')[0]], *TINY, 'runs=runs/s0', *words, f'out=runs/{hash(said) % 999}')
+    for words, said in ((['split_seed=1'], 'have seen'), (['against=boxes'], 'has a box of'), (['maps=rollout'], 'rollout follows the attention')):
+        found = go(trained, 'explain', *[d for d in DATA if d.split('=')[0] != words[0].split('=')[0]], *TINY, 'runs=runs/s0', *words, f'out=runs/refused-{words[0].split("=")[0]}')
         assert found.returncode and said in found.stdout + found.stderr, (words, found.stdout + found.stderr)

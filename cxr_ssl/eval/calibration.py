@@ -146,17 +146,20 @@ def apply_temperature(
         rows = predictions.arm == arm; out.loc[rows, names] = _cool(predictions.loc[rows, names].to_numpy(float), T, exclusive)
     return out
 
-# %% ../../nbs/25_eval.calibration.ipynb #6e024f1b
+# %% ../../nbs/25_eval.calibration.ipynb #ef63a90c
 def calibration_table(
     predictions:pd.DataFrame, # a predictions table
     temperatures:pd.DataFrame, # as `fit_temperature` gives them
     part:str="test", # which part to measure
     **kwargs # of `report`
 )->pd.DataFrame: # columns scores ("as they are", "at temperature"), then METRIC_COLUMNS
-    "Brier score and calibration error before and after. Raises `ParameterError` for the part that was fitted on."
+    "Brier score and calibration error before and after; NaN after, with the reason, for an arm without a temperature. Raises `ParameterError` for the part that was fitted on."
     if part in set(temperatures.part):
         raise ParameterError(f"the temperatures were fitted on {part!r}, and would be measured there", "measure another part")
     rows = part_rows(predictions[predictions.arm.isin(temperatures.arm)], part)
-    made = {"as they are":rows, "at temperature":apply_temperature(rows, temperatures)}
+    lost = temperatures[temperatures.temperature.isna()].groupby("arm").reason.first(); has = rows[~rows.arm.isin(lost.index)]
+    made = {"as they are":rows} | ({"at temperature":apply_temperature(has, temperatures)} if len(has) else {})
     tables = [report(d, part=part, metrics=("brier","ece"), **kwargs).assign(scores=name) for name,d in made.items()]
-    return pd.concat(tables, ignore_index=True)[["scores",*METRIC_COLUMNS]]
+    none = tables[0][tables[0].arm.isin(lost.index)]
+    none = none.assign(scores="at temperature", value=np.nan, low=np.nan, high=np.nan, reason="no temperature: "+none.arm.map(lost))
+    return pd.concat([*tables, none] if len(none) else tables, ignore_index=True)[["scores",*METRIC_COLUMNS]]

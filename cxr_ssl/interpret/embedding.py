@@ -26,17 +26,19 @@ from ..eval.stats import interval, patient_weights
 from ..record import DISCLAIMER
 from ..adapt.medsam import embed_bank, embedder
 
-# %% ../../nbs/72_interpret.embedding.ipynb #b9456088
+# %% ../../nbs/72_interpret.embedding.ipynb #0be707da
 def _checked(name, x, ids):
     "Features as float32 (n,d). Raises `DataError` naming the encoder and the image at fault."
     x = np.asarray(x, np.float32)
     if x.ndim != 2 or len(x) != len(ids):
         raise DataError(f"{name} has an array of shape {x.shape} for {len(ids)} images", "give one row of features for each image, in the order of the table")
     bad = ~np.isfinite(x).all(1)
-    if bad.any(): raise DataError(f"{name} has features that are not finite for image {int(ids[bad.argmax()]):016x}, and {bad.sum()-1} more", "compute them with precision=fp32, or leave the images out")
+    if bad.any():
+        raise DataError(f"{name} has features that are not finite for image {int(ids[bad.argmax()]):016x}, and {bad.sum()-1} more",
+                        "compute them with precision=fp32, or leave the images out")
     return x
 
-# %% ../../nbs/72_interpret.embedding.ipynb #730d0eda
+# %% ../../nbs/72_interpret.embedding.ipynb #7e87ec3e
 @dataclass
 class Spaces:
     "What several encoders make of the same images. Raises `DataError`."
@@ -52,9 +54,11 @@ class Spaces:
         self.x = {k:_checked(k, v, self.rows.id) for k,v in self.x.items()}
 
     def __len__(self): return len(self.rows)
-    def __repr__(self): return f"Spaces of {len(self):,} images, {self.rows.patient.nunique():,} patients: {', '.join(f'{k} {v.shape[1]}' for k,v in self.x.items())}"
+    def __repr__(self):
+        sizes = ", ".join(f"{k} {v.shape[1]}" for k,v in self.x.items())
+        return f"Spaces of {len(self):,} images, {self.rows.patient.nunique():,} patients: {sizes}"
 
-# %% ../../nbs/72_interpret.embedding.ipynb #982776c8
+# %% ../../nbs/72_interpret.embedding.ipynb #54d593e5
 @patch
 def take(self:Spaces,
     at # bool (n,), or places
@@ -69,7 +73,8 @@ def join(self:Spaces,
 )->Spaces: # the encoders of both, in the order of the first
     "Spaces of the same images as one. Raises `DataError` where the images differ, or a name stands in both."
     off = np.setxor1d(self.rows.id, other.rows.id)
-    if len(off): raise DataError(f"the spaces are of different images: {len(off)} are in one only, the first is {int(off[0]):016x}", "embed the same images")
+    if len(off):
+        raise DataError(f"the spaces are of different images: {len(off)} are in one only, the first is {int(off[0]):016x}", "embed the same images")
     both = {*self.x} & {*other.x}
     if both: raise DataError(f"both have an encoder called {min(both)}", "name them apart")
     at = pd.Index(other.rows.id).get_indexer(self.rows.id)
@@ -127,7 +132,7 @@ def open_encoders(
     if not found: raise ParameterError("no encoder is named", "give at least one, for example random")
     return found
 
-# %% ../../nbs/72_interpret.embedding.ipynb #f8aa27c6
+# %% ../../nbs/72_interpret.embedding.ipynb #81c01f59
 _KNOWN = ("patient","dataset","view","sex","age","image")
 
 def embed_spaces(
@@ -140,8 +145,9 @@ def embed_spaces(
 )->Spaces: # of these images; its table has patient, dataset, view, sex, age and image
     "Embed images with each encoder, from the cache where that was done."
     ids = np.asarray(ids, np.uint64); rows = bank.manifest.rows(ids).reset_index(drop=True)[list(_KNOWN)]; rows.insert(0, "id", ids)
-    shrunk = lambda: np.concatenate([thumbnails(bank, ids[i:i+1024]).reshape(-1, 256).astype(np.float32)/255 for i in range(0, len(ids), 1024)])
-    return Spaces({k:shrunk() if e is None else embed_bank(e, bank, root, ids, bs, threads).get(ids) for k,e in encoders.items()}, rows)
+    def shrunk(): return np.concatenate([np.float32(thumbnails(bank, ids[i:i+1024]).reshape(-1, 256))/255 for i in range(0, len(ids), 1024)])
+    def look(e): return shrunk() if e is None else embed_bank(e, bank, root, ids, bs, threads).get(ids)
+    return Spaces({k:look(e) for k,e in encoders.items()}, rows)
 
 # %% ../../nbs/72_interpret.embedding.ipynb #1b1150b3
 def scaled(
@@ -164,7 +170,7 @@ def sample_patients(
     order = rng(seed, "patients").permutation(codes.max()+1); size = np.bincount(codes)[order]
     return np.flatnonzero(np.isin(codes, order[size.cumsum() <= limit]))
 
-# %% ../../nbs/72_interpret.embedding.ipynb #2f00d0e2
+# %% ../../nbs/72_interpret.embedding.ipynb #98ad1500
 def neighbours(
     x, # features (n,d), on any scale
     patients, # patient of each image (n,)
@@ -175,7 +181,8 @@ def neighbours(
     "The `k` nearest images of other patients. Raises `ParameterError` where there are fewer."
     x,codes = np.asarray(x, np.float32),pd.factorize(pd.Series(np.asarray(patients, object)))[0]
     q,left = np.arange(len(x)) if queries is None else np.asarray(queries, int),len(x)-np.bincount(codes).max()
-    if not 1 <= k <= left: raise ParameterError(f"k={k} neighbours: there are {len(x)} images, and at most {left} are of other patients", f"use 1 to {max(left, 0)}, or more images")
+    if not 1 <= k <= left:
+        raise ParameterError(f"k={k} neighbours: there are {len(x)} images, and at most {left} are of other patients", f"use 1 to {max(left, 0)}, or more images")
     length,out = np.einsum("ij,ij->i", x, x),[]
     for at in np.array_split(q, max(1, -(-len(q)*len(x)//block))):
         d = length-2*(x[at]@x.T)
@@ -184,7 +191,7 @@ def neighbours(
         out.append(np.take_along_axis(near, np.take_along_axis(d, near, 1).argsort(1, kind="stable"), 1))
     return np.concatenate(out)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #53bc7923
+# %% ../../nbs/72_interpret.embedding.ipynb #2b84ae54
 def _mean_interval(values, weights, level):
     "Mean of values, and the interval of their weighted means over the rows of `weights`."
     if not len(values): return np.nan,np.nan,np.nan
@@ -198,12 +205,12 @@ def _hits(near, codes, queries):
 def _codes_of(labels):
     "Numbers of labels and their names. Raises `DataError` for fewer than two, or one that is missing."
     labels = pd.Series(np.asarray(labels, object))
-    if labels.isna().any() or (labels == "").any(): raise DataError(f"{int((labels.isna() | (labels == '')).sum())} images have no label", "leave them out")
+    if blank := int((labels.isna() | (labels == "")).sum()): raise DataError(f"{blank} images have no label", "leave them out")
     names,codes = np.unique(labels.astype(str), return_inverse=True)
-    if len(names) < 2: raise DataError(f"all {len(labels)} images are {names[0] if len(names) else 'missing'}: there is nothing to tell apart", "use images of two classes or more")
+    if len(names) < 2: raise DataError(f"all {len(labels)} images are {', '.join(names)}: there is nothing to tell apart", "use images of two classes or more")
     return codes,names
 
-# %% ../../nbs/72_interpret.embedding.ipynb #e0722946
+# %% ../../nbs/72_interpret.embedding.ipynb #af322696
 def precision_at(
     x, # features (n,d)
     labels, # of each image (n,)
@@ -220,9 +227,10 @@ def precision_at(
     chance = (np.bincount(codes)[codes[q]]-_own(codes, patients)[q])/(len(codes)-_own(np.zeros(len(codes), int), patients)[q])
     weights,rows = patient_weights(patients[q], n_boot, seed),[]
     for name,at in [("all",np.ones(len(q), bool)),*((n,codes[q] == i) for i,n in enumerate(names))]:
+        expected = chance[at].mean() if at.any() else np.nan
         for k in ks:
             value,low,high = _mean_interval(hits[at,:k].mean(1), weights[:,at], level)
-            rows.append(dict(label=name, k=k, value=value, low=low, high=high, chance=chance[at].mean() if at.any() else np.nan, n=int(at.sum())))
+            rows.append(dict(label=name, k=k, value=value, low=low, high=high, chance=expected, n=int(at.sum())))
     return pd.DataFrame(rows)
 
 def _own(codes, patients):
@@ -254,7 +262,7 @@ def _movable(codes, patients):
     "How many patients stand in a group in which an exchange changes something."
     return sum(len(at) for at in _strata(patients) if (codes[at] != codes[at[0]]).any())
 
-# %% ../../nbs/72_interpret.embedding.ipynb #50a4ceb9
+# %% ../../nbs/72_interpret.embedding.ipynb #e24972db
 class _Space:
     "Distances of some images, and every measure of a labelling of them."
     def __init__(self, x, patients, k):
@@ -267,7 +275,7 @@ class _Space:
         "Measures of labellings (b,n) with `k` labels: dict of arrays (b,)."
         hot = (labels[:,:,None] == np.arange(k)).astype(np.float32)             # (b,n,k)
         flat = hot.transpose(1, 0, 2).reshape(len(self.x), -1)                   # (n,b*k)
-        pick = lambda m: np.take_along_axis((m@flat).reshape(len(self.x), -1, k), labels.T[:,:,None], 2)[:,:,0].sum(0, dtype=float) # (b,)
+        def pick(m): return np.take_along_axis((m@flat).reshape(len(self.x), -1, k), labels.T[:,:,None], 2)[:,:,0].sum(0, dtype=float) # (b,)
         within,pairs = pick(self.far),pick(self.others); all_far,all_pairs = self.far.sum(dtype=float),self.others.sum(dtype=float)
         with np.errstate(divide="ignore", invalid="ignore"): intra,inter = within/pairs,(all_far-within)/(all_pairs-pairs)
         return dict(purity=(labels[:,self.near] == labels[:,:,None]).mean((1,2)), silhouette=self.silhouettes(flat, labels, k).mean(0),
@@ -319,7 +327,7 @@ def _chance(space, codes, k, patients, permutations, seed, block=50):
     parts = [space.measure(perm[i:i+block], k) for i in range(0, permutations, block)]
     return {n:np.concatenate([p[n] for p in parts]) for n in parts[0]}
 
-# %% ../../nbs/72_interpret.embedding.ipynb #116fdd66
+# %% ../../nbs/72_interpret.embedding.ipynb #aa5a53b0
 def _measure_row(name, value, low_high, null, moved):
     "A row of `cluster_measures`."
     low,high = low_high or (np.nan,np.nan); why = [] if low_high else ["no interval: images drawn twice raise it"]
@@ -328,10 +336,11 @@ def _measure_row(name, value, low_high, null, moved):
         row["chance"] = null.mean(); side = _BETTER.get(name)
         if side: row["p"] = (1+int((side*null >= side*value-1e-9).sum()))/(1+len(null))
         else: why.append("no test: see intra_over_inter")
-    else: why.append("no test: no two patients with different labels have equally many images" if not moved else "no test: no permutation was asked for")
+    elif moved: why.append("no test: no permutation was asked for")
+    else: why.append("no test: no two patients with different labels have equally many images")
     return row | dict(reason="; ".join(why))
 
-# %% ../../nbs/72_interpret.embedding.ipynb #90ea77fa
+# %% ../../nbs/72_interpret.embedding.ipynb #1f50303c
 def cluster_measures(
     x, # features (n,d)
     labels, # of each image (n,)
@@ -346,8 +355,9 @@ def cluster_measures(
     "How well labels are grouped in the original space. Raises `DataError`, `ParameterError`."
     at = sample_patients(patients, limit, seed); codes,names = _codes_of(np.asarray(labels, object)[at])
     patients = np.asarray(patients, object)[at]; space = _Space(np.asarray(x)[at], patients, k); K = len(names)
-    value,low_high = {n:v[0] for n,v in space.measure(codes[None], K).items()},_intervals(space, codes, K, patient_weights(patients, n_boot, seed), level)
-    moved = _movable(codes, patients); null = _chance(space, codes, K, patients, permutations, seed) if moved and permutations else {}
+    value = {n:v[0] for n,v in space.measure(codes[None], K).items()}
+    low_high = _intervals(space, codes, K, patient_weights(patients, n_boot, seed), level); moved = _movable(codes, patients)
+    null = _chance(space, codes, K, patients, permutations, seed) if moved and permutations else {}
     rows = [_measure_row(n, v, low_high.get(n), null.get(n), moved) for n,v in value.items()]
     return pd.DataFrame(rows).assign(n=len(at), patients=len(np.unique(patients.astype(str))))
 
@@ -370,7 +380,7 @@ def plot_measures(
     fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return fig,axes
 
-# %% ../../nbs/72_interpret.embedding.ipynb #c3146335
+# %% ../../nbs/72_interpret.embedding.ipynb #40c43c19
 def project(
     x, # features (n,d)
     how:str="tsne", # "tsne", "umap" or "pca"
@@ -381,8 +391,11 @@ def project(
     "A picture of a space; the same call gives the same one. Raises `ParameterError` for fewer points than neighbours."
     if how not in ("tsne","umap","pca"): raise unknown("how", how, ("tsne","umap","pca"))
     x,need = scaled(x),dict(tsne=3*perplexity, umap=neighbours, pca=1)[how]
-    if len(x) <= need: raise ParameterError(f"{how} with {f'perplexity={perplexity:g}' if how == 'tsne' else f'neighbours={neighbours}'} needs more than {need:g} images, there are {len(x)}", "use a smaller one, or more images")
-    if how == "pca" or x.shape[1] > 50: x = PCA(2 if how == "pca" else min(50, len(x)-1), svd_solver="full" if len(x) < 5000 else "covariance_eigh", random_state=seed).fit_transform(x)
+    if len(x) <= need:
+        asked = dict(tsne=f" with perplexity={perplexity:g}", umap=f" with neighbours={neighbours}", pca="")[how]
+        raise ParameterError(f"{how}{asked} needs more than {need:g} images, there are {len(x)}", "use a smaller one, or more images")
+    keep = 2 if how == "pca" else min(50, len(x)-1)
+    if how == "pca" or x.shape[1] > 50: x = PCA(keep, svd_solver="full" if len(x) < 5000 else "covariance_eigh").fit_transform(x)
     if how == "tsne": x = TSNE(2, perplexity=perplexity, init="pca", random_state=seed, n_jobs=1).fit_transform(x)
     if how == "umap":
         from umap import UMAP # takes seconds to import
@@ -417,7 +430,7 @@ def inks(
     grey = {w:c for w,c in (("other","#8F8F8F"), ("unknown","#C4C4C4")) if (v == w).any()}
     return v.to_numpy(),dict(zip(names, _INKS)) | grey
 
-# %% ../../nbs/72_interpret.embedding.ipynb #55f6e09c
+# %% ../../nbs/72_interpret.embedding.ipynb #f3af3437
 @style()
 def plot_spaces(
     pictures:dict, # encoder -> picture (n,2)
@@ -435,7 +448,8 @@ def plot_spaces(
             axes[i,j].scatter(*z[order].T, c=[ink[v] for v in values[order]], s=max(2, min(9, 2500/len(z))), lw=0, alpha=.8)
             axes[i,j].set(xticks=[], yticks=[], ylabel=e if not j else "")
         axes[0,j].set_title(c); dots = [plt.Line2D([], [], marker="o", ls="", color=k, ms=4) for k in ink.values()]
-        axes[-1,j].legend(dots, ink, loc="upper center", bbox_to_anchor=(.5,-.02), ncol=2, fontsize=7, frameon=False, columnspacing=.6, handletextpad=.1)
+        axes[-1,j].legend(dots, ink, loc="upper center", bbox_to_anchor=(.5,-.02), ncol=2, fontsize=7, frameon=False,
+                          columnspacing=.6, handletextpad=.1)
     fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return fig,axes
 
@@ -484,7 +498,7 @@ def cka_table(
     found = [_jackknife(lambda at: cka(s.x[a][at], s.x[b][at], unbiased), group, level) for a,b in pairs]
     return pd.DataFrame([dict(a=a, b=b, value=v, low=l, high=h, n=len(s)) for (a,b),(v,l,h) in zip(pairs, found)], columns=["a","b","value","low","high","n"])
 
-# %% ../../nbs/72_interpret.embedding.ipynb #e3724307
+# %% ../../nbs/72_interpret.embedding.ipynb #fec5ba1c
 @style()
 def plot_cka(
     table:pd.DataFrame, # from `cka_table`
@@ -497,7 +511,8 @@ def plot_cka(
     fig,ax = plt.subplots(figsize=(1.4+.78*len(names), .9+.62*len(names)))
     shown = np.ma.array(m, mask=np.triu(np.ones_like(m), 1) > 0); ax.imshow(shown, cmap="Blues", vmin=0, vmax=1.15, aspect="auto")
     for i in range(len(names)):
-        for j in range(i+1): ax.text(j, i, "1" if i == j else text[i,j], ha="center", va="center", fontsize=7, color="white" if m[i,j] > .65 else "#222222")
+        for j in range(i+1):
+            ax.text(j, i, "1" if i == j else text[i,j], ha="center", va="center", fontsize=7, color="white" if m[i,j] > .65 else "#222222")
     ax.set(xticks=range(len(names)), xticklabels=names, yticks=range(len(names)), yticklabels=names, title=title); ax.grid(False)
     ax.tick_params(axis="x", rotation=35 if len(names) > 4 else 0)
     return fig,ax

@@ -55,7 +55,7 @@ def _check_run(folder, model, info, bank, labels):
         if info[key] != bank.info[key]: raise ParameterError(f"{folder} was trained on images with {key}={info[key]}, these have {bank.info[key]}", "prepare the images as the run had them")
     if (info["preprocess"] or {}).get("lungs") == "crop": raise ParameterError(f"{folder} saw images cropped to the lungs", "masks and boxes lie on whole pictures: explain runs without lungs=crop")
 
-# %% ../../nbs/76_interpret.explain.ipynb #061cf28a
+# %% ../../nbs/76_interpret.explain.ipynb #86ac0061
 @dataclass
 class Explained:
     "A trained classifier and what it says of the images that are to be explained."
@@ -64,6 +64,7 @@ class Explained:
     model:Classifier # in evaluation mode
     scores:dict # part -> predictions of that part, calibrated on valid
 
+# %% ../../nbs/76_interpret.explain.ipynb #92c20f56
 def read_run(
     name:str, # what the model is called
     folder, # of the run
@@ -112,7 +113,7 @@ def marked(
     key = lambda r: (r.id,r.label) if against == "boxes" else r.id
     return pairs,np.stack([found[key(r)] for r in pairs.itertuples()])
 
-# %% ../../nbs/76_interpret.explain.ipynb #33aaddf1
+# %% ../../nbs/76_interpret.explain.ipynb #eba3f2f0
 def run_maps(
     explained:Explained, # whose maps
     bank, # of the images
@@ -126,6 +127,7 @@ def run_maps(
     ask = lambda i: None if method == "rollout" else classes[i:i+bs]
     return np.concatenate([cam(m, m.inputs(bank, ids[i:i+bs]), ask(i), method, stage) for i in range(0, len(ids), bs)])
 
+# %% ../../nbs/76_interpret.explain.ipynb #1559caf4
 def choose_cut(
     explained:Explained, # whose threshold; its test part is not looked at
     bank, # of the images

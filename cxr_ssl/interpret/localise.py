@@ -46,13 +46,13 @@ def area_share(
     "Share of the picture that each mask covers: what a map that is the same everywhere scores."
     return _masks(masks).mean((1,2))
 
-# %% ../../nbs/71_interpret.localise.ipynb #e0e8ac46
+# %% ../../nbs/71_interpret.localise.ipynb #cc851514
 def _bounds(v, patients, level, n_boot, seed, hits):
     "Low, high and a remark for the mean of the values `v`."
     m = len(set(patients))
     if m == 1: return np.nan,np.nan,"no interval: one patient only"
     if np.ptp(v) < 1e-9:
-        if not hits: return v[0],v[0],"the same in every image"
+        if not hits: return v.mean(),v.mean(),"the same in every image"
         return *exact_interval(round(v[0]), m, level),f"the same in every image: exact interval of {m} patients"
     weights = patient_weights(patients, n_boot, seed)
     return interval((weights@v)/weights.sum(1), level)

@@ -100,7 +100,15 @@ def _blobs(n, side, cells, gen):
     "Random maps as coarse as `cells` along a side."
     return np.stack([cv2.resize(gen.random((cells,cells)).astype(np.float32), (side,side), interpolation=cv2.INTER_CUBIC) for _ in range(n)])
 
-# %% ../../nbs/73_interpret.sanity.ipynb #869cc123
+# %% ../../nbs/73_interpret.sanity.ipynb #7de7a804
+def _curve(model, start, end, place, classes, steps, bs):
+    "Probability at each share of pixels that went from `start` to `end`, by their `place` in the order."
+    for share in np.linspace(0, 1, steps+1):
+        done = torch.from_numpy(place < share)[:,None].to(start.device)
+        p = _probability(model, torch.where(done, end, start), classes, bs)
+        yield pd.DataFrame(dict(share=share, image=range(len(p)), probability=p))
+
+# %% ../../nbs/73_interpret.sanity.ipynb #5a2c241b
 def deletion_insertion(
     model, # a classifier; `exclusive=False` on it means independent labels
     x:torch.Tensor, # pictures (n,1,h,h), normalised
@@ -112,19 +120,15 @@ def deletion_insertion(
     seed:int=0 # of the random order
 )->pd.DataFrame: # columns kind ("deletion", "insertion"), order ("map", "random"), share (of pixels changed), image (0..n-1), probability
     "The model's probability while pixels are taken away or given back, in the order of the maps and in a random one."
-    x = x.to(next(model.parameters()).device); gen = rng(seed, "deletion"); rows = []
+    x = x.to(next(model.parameters()).device); gen = rng(seed, "deletion")
     orders = dict(map=_order(maps, gen), random=_order(_blobs(len(x), x.shape[-1], cells, gen), gen))
     empty = x.mean((2,3), keepdim=True).expand_as(x); ends = dict(deletion=(x,empty), insertion=(_blurred(x),x))
     with _as_it_was(model):
         model.eval()
-        for kind,(start,end) in ends.items():
-            for order,place in orders.items():
-                for share in np.linspace(0, 1, steps+1):
-                    done = torch.from_numpy(place < share)[:,None].to(x.device)
-                    p = _probability(model, torch.where(done, end, start), classes, bs)
-                    rows.append(pd.DataFrame(dict(kind=kind, order=order, share=share, image=range(len(p)), probability=p)))
-    return pd.concat(rows, ignore_index=True)
+        rows = [t.assign(kind=kind, order=order) for kind,(a,b) in ends.items() for order,place in orders.items() for t in _curve(model, a, b, place, classes, steps, bs)]
+    return pd.concat(rows, ignore_index=True)[["kind","order","share","image","probability"]]
 
+# %% ../../nbs/73_interpret.sanity.ipynb #bd4d3318
 def curve_areas(
     curves:pd.DataFrame # from `deletion_insertion`
 )->pd.DataFrame: # a row for each image; columns (kind, order): area under the curve, 0..1
@@ -140,7 +144,7 @@ def _row(check, step, metric, values, patients, level, n_boot, seed):
     "A row of the table."
     return dict(check=check, step=step, metric=metric, **_mean(np.asarray(values, float), patients, level, n_boot, seed))
 
-# %% ../../nbs/73_interpret.sanity.ipynb #75079594
+# %% ../../nbs/73_interpret.sanity.ipynb #e8b9ccd6
 @dataclass
 class Sanity:
     "What the checks found."
@@ -150,9 +154,10 @@ class Sanity:
 
     @property
     def verdict(self)->str: # sensitive, insensitive, not decided, or undefined
-        "What the end of the cascade says of the map."
-        last = self.table[(self.table.check == "cascade") & (self.table.metric == "spearman")].iloc[-1]
-        if np.isnan(last.low): return "undefined"
+        "What the deepest step of the cascade at which maps are left says."
+        t = self.table; t = t[(t.check == "cascade") & (t.metric == "spearman") & (t.step != "trained") & t.low.notna()]
+        if not len(t): return "undefined"
+        last = t.iloc[-1]
         return "sensitive" if last.high < _HALF else "insensitive" if last.low > _HALF else "not decided"
 
     def __repr__(self): return f"Sanity: {self.verdict}\n{self.table.round(3).to_string(index=False)}"

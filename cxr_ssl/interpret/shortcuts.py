@@ -6,7 +6,7 @@
 __all__ = ['PARTS', 'held_out', 'border_share', 'properties', 'probe', 'probes', 'plot_probes_of', 'common_box', 'part_of',
            'lung_masks', 'part_predictions', 'PartCheck', 'check_part', 'plot_parts']
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #83ed0ebe
+# %% ../../nbs/74_interpret.shortcuts.ipynb #9d2c0402
 from dataclasses import dataclass
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from scipy.linalg import cho_factor, cho_solve
@@ -15,17 +15,17 @@ from ..core import DataError, ParameterError, rng, unknown
 from ..data.images import read_mask, resize
 from ..data.labels import is_exclusive
 from ..eval.metrics import predictions_table
-from ..eval.plots import colours, style
+from ..eval.plots import PALETTE, colours, style
 from ..eval.stats import age_groups, bootstrap, compare, interval, report
 from .embedding import Spaces, _movable, permuted_labels
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #6a0db423
+# %% ../../nbs/74_interpret.shortcuts.ipynb #ef866f40
 def held_out(
     x, # features (n,d)
     y, # what is to be told, one column each (n,m)
     patients, # of each image (n,)
     folds:int=5, # of the cross-validation
-    ridge:float=1., # strength, in units of a feature vector's mean squared length
+    ridge:float=.3, # strength, in units of a feature vector's mean squared length
     seed:int=0 # of the folds
 )->np.ndarray: # scores (n,m), each row by a fit without its patient
     "Cross-validated ridge regression, patients apart. Raises `DataError` for fewer patients than folds."
@@ -33,7 +33,8 @@ def held_out(
     if who.max()+1 < folds: raise DataError(f"{who.max()+1} patients for {folds} folds", "use fewer folds, or more patients")
     fold,out = (rng(seed, "folds").permutation(who.max()+1) % folds)[who],np.zeros_like(y)
     for f in range(folds):
-        a,b = fold != f,fold == f; mean,std = x[a].mean(0),x[a].std(0); z = (x-mean)/np.where(std > 1e-6*max(std.max(), 1e-12), std, np.inf)/np.sqrt(x.shape[1])
+        a,b = fold != f,fold == f; mean,std = x[a].mean(0),x[a].std(0)
+        z = (x-mean)/np.where(std > 1e-6*max(std.max(), 1e-12), std, np.inf)/np.sqrt(x.shape[1])
         centre = y[a].mean(0); out[b] = centre+_ridge(z[a], y[a]-centre, z[b], ridge)
     return out
 
@@ -43,7 +44,7 @@ def _ridge(a, y, b, ridge):
     if d < n: return b@cho_solve(cho_factor(a.T@a+ridge*np.eye(d)), a.T@y)
     return b@(a.T@cho_solve(cho_factor(a@a.T+ridge*np.eye(n)), y))
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #583150cc
+# %% ../../nbs/74_interpret.shortcuts.ipynb #ace7173c
 def _auc(y, s):
     "AUC of each column, ties counted half."
     ranks,pos = rankdata(s, axis=0),y.sum(0); neg = len(y)-pos
@@ -51,7 +52,7 @@ def _auc(y, s):
 
 def _tested(x, y, patients, permutations, seed, **kwargs):
     "Scores (n,k), and for each label and their mean the p-value of the AUC (k+1,); NaN where no exchange changes anything."
-    codes,vectors = pd.factorize(pd.MultiIndex.from_arrays(y.T))[0],None; n,k = y.shape
+    codes = pd.factorize(pd.MultiIndex.from_arrays(y.T))[0]; n,k = y.shape
     vectors = y[np.unique(codes, return_index=True)[1]]; moved = _movable(codes, patients) and permutations
     perm = permuted_labels(codes, patients, permutations if moved else 0, seed)
     stack = np.concatenate([y[None],vectors[perm]]).transpose(1, 0, 2).reshape(n, -1) # (n, (1+B)*k), the true labels first
@@ -118,7 +119,10 @@ def probe(
     tables = [predictions_table(rows, rows.id, y, _shrunk(s), list(names), arm=e) for e,(s,_) in found.items()]
     return pd.concat(tables, ignore_index=True),{e:float(p[-1]) for e,(_,p) in found.items()},""
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #a59162cf
+# %% ../../nbs/74_interpret.shortcuts.ipynb #835efc84
+_PROBED = ["property","encoder","auc","low","high","p","over","over_low","over_high","n","patients","values","reason"]
+
+# %% ../../nbs/74_interpret.shortcuts.ipynb #7f33800f
 def probes(
     spaces:Spaces, # what encoders make of the images
     asked:pd.DataFrame, # a column for each property, from `properties`
@@ -133,14 +137,17 @@ def probes(
         table,p,why = probe(spaces, asked[c], within=c != "dataset", seed=seed, **kwargs)
         if why: out.append(dict(property=c, reason=why)); continue
         found = report(table, metrics=("auc",), n_boot=n_boot, seed=seed).query("label == 'macro'").set_index("arm")
+        same = dict(property=c, patients=table.patient.nunique(), values=", ".join(x[7:] for x in table if x.startswith("target_")))
         for e,r in found.iterrows():
             d = compare(table, e, base, n_boot=n_boot, seed=seed) if base in spaces.x and e != base else None
             over = dict(over=d.value, over_low=d.low, over_high=d.high) if d else {}
-            out.append(dict(property=c, encoder=e, auc=r.value, low=r.low, high=r.high, p=p[e], n=r.n, patients=table[table.arm == e].patient.nunique(),
-                            values=", ".join(x[7:] for x in table if x.startswith("target_")), reason=r.reason, **over))
-    return pd.DataFrame(out, columns=["property","encoder","auc","low","high","p","over","over_low","over_high","n","patients","values","reason"])
+            out.append(same | dict(encoder=e, auc=r.value, low=r.low, high=r.high, p=p[e], n=r.n, reason=r.reason, **over))
+    return pd.DataFrame(out, columns=_PROBED)
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #58ed20ee
+# %% ../../nbs/74_interpret.shortcuts.ipynb #4f6f4030
+def _mark(encoder): return dict(random="s", thumbnail="D").get(encoder, "o") # their greys are alike on paper
+
+# %% ../../nbs/74_interpret.shortcuts.ipynb #f255b587
 @style()
 def plot_probes_of(
     table:pd.DataFrame, # from `probes`
@@ -154,12 +161,14 @@ def plot_probes_of(
         if rows.auc.isna().all(): ax.text(.505, i, f"cannot be asked: {rows.reason.iloc[0]}", va="center", fontsize=7, color="#777777"); continue
         for j,e in enumerate(encoders):
             y = i+.72*(j-(len(encoders)-1)/2)/len(encoders); r = rows.loc[e]
-            ax.plot([r.low,r.high], [y,y], color=ink[e], lw=2, alpha=.55); ax.plot(r.auc, y, "o", color=ink[e], ms=4, label=e if i == next(k for k,q in enumerate(names) if table[table.property == q].auc.notna().any()) else None)
-    ax.axvline(.5, color="#555555", lw=.8); ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), xlim=(min(.4, np.nanmin([.45,*table.low])),1.01), xlabel="macro AUC, patients apart", title=title)
-    ax.grid(axis="y", visible=False); ax.legend(loc="upper left", bbox_to_anchor=(1,1), frameon=False)
+            ax.plot([r.low,r.high], [y,y], color=ink[e], lw=2, alpha=.55); ax.plot(r.auc, y, _mark(e), color=ink[e], ms=4)
+    ax.axvline(.5, color="#555555", lw=.8); ax.grid(axis="y", visible=False)
+    ax.set(yticks=range(len(names)), yticklabels=names, ylim=(len(names)-.5,-.5), xlim=(np.nanmin([.4,*table.low]),1.01),
+           xlabel="macro AUC, patients apart", title=title)
+    ax.legend([plt.Line2D([], [], marker=_mark(e), color=ink[e], ms=4) for e in encoders], encoders, loc="upper left", bbox_to_anchor=(1,1), frameon=False)
     return fig,ax
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #9303872e
+# %% ../../nbs/74_interpret.shortcuts.ipynb #61b30667
 PARTS = ("whole","lungs","background","edge","outline")
 
 def common_box(
@@ -183,7 +192,8 @@ def part_of(
     if part == "whole": return np.asarray(image)
     if part == "edge":
         if box is None: raise ParameterError("the edge needs a box", "give box=common_box(masks)")
-        out,(h,w) = np.array(image),np.shape(image); out[int(box[0]*h):int(np.ceil(box[1]*h)), int(box[2]*w):int(np.ceil(box[3]*w))] = 0
+        out,(h,w) = np.array(image),np.shape(image)
+        out[int(box[0]*h):int(np.ceil(box[1]*h)), int(box[2]*w):int(np.ceil(box[3]*w))] = 0
         return out
     return np.where(mask, *dict(lungs=(image,0), background=(0,image), outline=(255,0))[part]).astype(np.uint8)
 
@@ -200,7 +210,7 @@ def lung_masks(
         out.append(read_mask(path, shape=im.shape))
     return out
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #562fd0aa
+# %% ../../nbs/74_interpret.shortcuts.ipynb #c14cdbbb
 def part_predictions(
     images, # uint8, each (h,w)
     masks, # bool, each as its image
@@ -216,7 +226,8 @@ def part_predictions(
 )->tuple: # a predictions table with an arm for each part, and a table of arm, label, p
     "Cross-validated predictions of the labels from parts of the images. Raises `DataError` for a target that is missing."
     targets = np.asarray(targets, float)
-    if not np.isin(targets, (0,1)).all(): raise DataError(f"{(~np.isin(targets, (0,1))).sum()} targets are neither 1 nor 0", "leave these images out")
+    if not np.isin(targets, (0,1)).all():
+        raise DataError(f"{(~np.isin(targets, (0,1))).sum()} targets are neither 1 nor 0", "leave these images out")
     features = features or (lambda images: np.stack([resize(im, side) for im in images]).reshape(len(images), -1)/np.float32(255))
     box,tables,tests = common_box(masks) if "edge" in parts else None,[],[]
     for p in parts:
@@ -226,7 +237,7 @@ def part_predictions(
         tests += [dict(arm=p, label=l, p=v) for l,v in zip([*labels,"macro"], chance)]
     return pd.concat(tables, ignore_index=True),pd.DataFrame(tests)
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #cb572a71
+# %% ../../nbs/74_interpret.shortcuts.ipynb #06a921ed
 @dataclass
 class PartCheck:
     "What a part without lungs tells of each label. Made by `check_part`."
@@ -242,12 +253,18 @@ class PartCheck:
         def says(r): return f"{r.label} (AUC {r.auc:.2f}, {r.low:.2f}–{r.high:.2f}; the whole image {r.whole:.2f})"
         most = t[t.kept_low > .5]
         end = f" For {', '.join(most.label)} that is most of what the whole image tells." if len(most) else ""
-        if self.part == "background" and self.table.outline.notna().any(): end += f" The outline of the masks alone reaches {', '.join(f'{r.outline:.2f} for {r.label}' for r in t.itertuples())}: so much may be the shape of the lungs."
-        return f"WARNING: the {self.part} alone, without lungs, tells {'; '.join(says(r) for r in t.itertuples())}.{end} A model may reach its result on these images without looking at the lungs."
+        if self.part == "background" and self.table.outline.notna().any():
+            shape = ", ".join(f"{r.outline:.2f} for {r.label}" for r in t.itertuples())
+            end += f" The outline of the masks alone reaches {shape}: so much may be the shape of the lungs."
+        told = "; ".join(says(r) for r in t.itertuples())
+        if self.part == "outline": return f"WARNING: the outline of the masks alone tells {told}.{end} No grey value is needed: shape and place of the lungs, or how the masks were drawn, will do."
+        return f"WARNING: the {self.part} alone, without lungs, tells {told}.{end} A model may reach its result on these images without looking at the lungs."
 
-    def __str__(self): return self.banner or f"The {self.part} alone tells no label detectably: no label has an interval above 0.5 and passes the test ({', '.join(f'{r.label} {r.auc:.2f}, {r.low:.2f}–{r.high:.2f}' for r in self.table.itertuples())})."
+    def __str__(self):
+        values = ", ".join(f"{r.label} {r.auc:.2f}, {r.low:.2f}–{r.high:.2f}" for r in self.table.itertuples())
+        return self.banner or f"The {self.part} alone tells no label detectably: no label has an interval above 0.5 and passes the test ({values})."
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #270eaffb
+# %% ../../nbs/74_interpret.shortcuts.ipynb #aa8492b3
 def check_part(
     predictions:pd.DataFrame, # from `part_predictions`
     tests:pd.DataFrame, # the p-values that came with them
@@ -260,18 +277,21 @@ def check_part(
     arms,labels = list(predictions.arm.unique()),[c[7:] for c in predictions if c.startswith("target_")]
     for a in ("whole",part):
         if a not in arms: raise unknown("part", a, arms)
-    d = {a:predictions[predictions.arm == a].sort_values("id") for a in dict.fromkeys(("whole",part,"outline")) if a in arms}; t,n = d[part].filter(like="target_").to_numpy(float),len(labels)
-    draws = {a:bootstrap(t, v.filter(like="score_").to_numpy(float), labels, v.patient, n_boot, seed, metrics=("auc",)) for a,v in d.items() if a in ("whole",part)}
+    d = {a:predictions[predictions.arm == a].sort_values("id") for a in dict.fromkeys(("whole",part,"outline")) if a in arms}
+    t,n = d[part].filter(like="target_").to_numpy(float),len(labels)
+    draws = {a:bootstrap(t, d[a].filter(like="score_").to_numpy(float), labels, d[a].patient, n_boot, seed, metrics=("auc",)) for a in ("whole",part)}
     point = {a:report(v, metrics=("auc",), n_boot=100).set_index("label").value for a,v in d.items()}
     alpha,rows,p = (1-level)/(1 if n == 2 and is_exclusive(t) else n),[],tests[tests.arm == part].set_index("label").p
     for j,l in enumerate(labels):
         a,w = draws[part]["auc",l],draws["whole"]["auc",l]; low,high,_ = interval(a, 1-alpha)
         with np.errstate(divide="ignore", invalid="ignore"): kept = (a-.5)/np.where(w > .5, w-.5, np.nan)
         value = (point[part][l]-.5)/(point["whole"][l]-.5) if point["whole"][l] > .5 else np.nan
-        rows.append(dict(label=l, auc=point[part][l], low=low, high=high, p=p[l], whole=point["whole"][l], outline=point["outline"][l] if "outline" in d else np.nan, kept=value, **dict(zip(("kept_low","kept_high"), interval(kept, level)[:2])), flagged=bool(low > .5 and p[l] <= alpha), n=int(t[:,j].sum())))
+        kept_low,kept_high,_ = interval(kept, level); outline = point["outline"][l] if "outline" in d else np.nan
+        rows.append(dict(label=l, auc=point[part][l], low=low, high=high, p=p[l], whole=point["whole"][l], outline=outline, kept=value,
+                         kept_low=kept_low, kept_high=kept_high, flagged=bool(low > .5 and p[l] <= alpha), n=int(t[:,j].sum())))
     return PartCheck(part, pd.DataFrame(rows), level)
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #9690b2f1
+# %% ../../nbs/74_interpret.shortcuts.ipynb #4d92e3b2
 @style()
 def plot_parts(
     predictions:pd.DataFrame, # from `part_predictions`
@@ -280,8 +300,10 @@ def plot_parts(
     seed:int=0 # names them
 )->tuple: # fig, axes
     "AUC and interval of each part, a panel for each label; 0.5 is chance."
-    table = report(predictions, metrics=("auc",), n_boot=n_boot, seed=seed); labels,arms = [c[7:] for c in predictions if c.startswith("target_")],list(dict.fromkeys(predictions.arm))
-    fig,axes = plt.subplots(1, len(labels), figsize=(1.2+1.75*len(labels), .8+.26*len(arms)), sharey=True, squeeze=False); ink = dict(zip(PARTS, ("#000000","#0072B2","#D55E00","#E69F00","#8A7F74")))
+    table = report(predictions, metrics=("auc",), n_boot=n_boot, seed=seed)
+    labels,arms = [c[7:] for c in predictions if c.startswith("target_")],list(dict.fromkeys(predictions.arm))
+    fig,axes = plt.subplots(1, len(labels), figsize=(1.2+1.75*len(labels), .8+.26*len(arms)), sharey=True, squeeze=False)
+    ink = dict(zip(PARTS, [*(PALETTE[c] for c in ("black","blue","vermilion","orange")),"#8A7F74"]))
     for ax,l in zip(axes.flat, labels):
         for i,a in enumerate(arms):
             r = table[(table.arm == a) & (table.label == l)].iloc[0]; c = ink.get(a, "#555555")
