@@ -4,9 +4,9 @@
 
 # %% auto #0
 __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 'ParameterError', 'RecordError', 'DiskError',
-           'suggest', 'unknown', 'short', 'disk_errors', 'atomic_path', 'lock_file', 'write_text', 'write_json',
-           'read_json', 'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything', 'pick_device',
-           'processes', 'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
+           'suggest', 'unknown', 'short', 'disk_errors', 'tilde', 'atomic_path', 'lock_file', 'write_text',
+           'write_json', 'read_json', 'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything',
+           'pick_device', 'processes', 'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
 
 # %% ../nbs/00_core.ipynb #e6b64766
 import difflib, errno, hashlib, json, math, os, random, sys, time
@@ -90,6 +90,14 @@ def disk_errors(
     except OSError as e:
         if e.errno not in _DISK: raise
         raise DiskError(f"cannot write {path}: {_DISK[e.errno]}", "free some space, or choose another folder with out=") from e
+
+# %% ../nbs/00_core.ipynb #fd1e5739
+def tilde(
+    path # a file or folder
+)->str: # the same, with the home folder as ~
+    "A path as messages name it."
+    path = Path(path)
+    return str(Path("~")/path.relative_to(Path.home())) if path.is_relative_to(Path.home()) else str(path)
 
 # %% ../nbs/00_core.ipynb #e746b079
 @contextmanager

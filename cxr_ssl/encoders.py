@@ -6,7 +6,7 @@
 __all__ = ['ENCODERS', 'EncoderSpec', 'SmallCNN', 'fold_stem', 'grey_tensors', 'load_strict', 'parameter_hash', 'read_tensors',
            'convert_pth', 'encoder', 'export_encoder']
 
-# %% ../nbs/04_encoders.ipynb #cacb7ff6
+# %% ../nbs/04_encoders.ipynb #99801e76
 import json, pickle, queue, tempfile, threading, urllib.request
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +14,7 @@ import huggingface_hub, pandas as pd, safetensors, safetensors.torch, timm, torc
 from timm.layers import resample_abs_pos_embed
 from torch import nn
 from .core import ParameterError, WeightsError, atomic_path, hash_arrays, hash_bytes, hash_file
-from .core import read_json, unknown, write_json
+from .core import read_json, tilde, unknown, write_json
 
 # %% ../nbs/04_encoders.ipynb #52d2a28a
 @dataclass(frozen=True)
@@ -231,7 +231,7 @@ def _read_torch_hub(path):
         convert_pth(path, Path(tmp)/"w.safetensors", sha256=path.stem.rsplit("-", 1)[-1])
         return read_tensors(Path(tmp)/"w.safetensors")[0]
 
-# %% ../nbs/04_encoders.ipynb #b1ae6df4
+# %% ../nbs/04_encoders.ipynb #33369818
 def _download(repo, hub=None):
     "Path of the weights in the hub's cache after one download, or why there is none."
     if not hub and huggingface_hub.constants.HF_HUB_OFFLINE: return None,"HF_HUB_OFFLINE is set"
@@ -252,7 +252,7 @@ def _imagenet_tensors(name, weights_file=None, hub_cache=None, torch_cache=None,
     if found := _torch_hub_file(name, torch_cache): return _read_torch_hub(found),found.name
     found,why = _download(repo, hub)
     if found: return read_tensors(found)[0],repo
-    places = f"not in {hub_cache or huggingface_hub.constants.HF_HUB_CACHE}, not in {torch_cache}, and no download ({why})"
+    places = f"not in {tilde(hub_cache or huggingface_hub.constants.HF_HUB_CACHE)}, not in {tilde(torch_cache)}, and no download ({why})"
     raise WeightsError(f"ImageNet weights of {name} cannot be had: {places}",
                        f"get https://huggingface.co/{repo}/resolve/main/model.safetensors where there is a network and "
                        "give it as weights_file=, or use weights=none")

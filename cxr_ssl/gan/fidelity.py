@@ -8,7 +8,7 @@ __all__ = ['FID_WEIGHTS', 'FIDELITY_COLUMNS', 'Gaussian', 'frechet', 'kid', 'Cla
            'of_inception', 'find_extractors', 'Seen', 'Side', 'describe', 'fidelity_report', 'plot_fidelity',
            'closest_pairs', 'plot_closest']
 
-# %% ../../nbs/32_gan.fidelity.ipynb #473c359e
+# %% ../../nbs/32_gan.fidelity.ipynb #c04140a1
 import math, warnings
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from fastcore.basics import patch
 from scipy.linalg import eigh, svdvals
 from scipy.stats import beta, binomtest, t as student
-from ..core import DataError, ParameterError, WeightsError, hash_file, pick_device, read_json, rng
+from ..core import DataError, ParameterError, WeightsError, hash_file, pick_device, read_json, rng, tilde
 from ..encoders import encoder as make_encoder
 from ..data.images import resize
 from ..data.loaders import normalise
@@ -279,7 +279,7 @@ def of_encoder(
         return encoder.eval()(normalise(x.to(device), **scale)).float().cpu().numpy()
     return Extractor(name, encoder.num_features, f"to {size} px, area average or bilinear", run)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #b702f395
+# %% ../../nbs/32_gan.fidelity.ipynb #fe8fdcda
 FID_WEIGHTS = pytorch_fid.FID_WEIGHTS_URL # where the published file is to be had; the end of its name begins its SHA-256
 
 def fid_file(
@@ -289,9 +289,8 @@ def fid_file(
     cache = Path(torch.hub.get_dir())/"checkpoints"/Path(FID_WEIGHTS).name
     found = Path(path or cache)
     if found.is_file(): return found
-    at,there = (str(p).replace(str(Path.home()), "~", 1) for p in (found,cache)) # a Record is published: it says nothing of whose home this is
-    raise WeightsError(f"the Inception weights of the FID are not at {at}", f"get {FID_WEIGHTS} where there is a network, and name the file with "
-                       f"inception=, or put it at {there}; distances on your own encoders need no such file")
+    raise WeightsError(f"the Inception weights of the FID are not at {tilde(found)}", f"get {FID_WEIGHTS} where there is a network, and name the file with "
+                       f"inception=, or put it at {tilde(cache)}; distances on your own encoders need no such file")
 
 def _inception(file):
     "pytorch-fid's Inception with the weights of `file`, without any network access."
