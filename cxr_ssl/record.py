@@ -357,17 +357,19 @@ def edited(self:Record)->list[str]: # names of files that were changed, removed 
     sealed,now = self.environment["files"],_result_files(self.path)
     return sorted(k for k in sealed.keys()|now.keys() if sealed.get(k) != now.get(k))
 
-# %% ../nbs/01_record.ipynb #0e3a8540
+# %% ../nbs/01_record.ipynb #f0a93486
+_DRAWN = ("samples","grids","overlays") # folders of single images that a run drew
+
 @patch
 def publish(self:Record,
     folder # where the copy goes; must not exist
 )->Record: # the copy
-    "Copy what tables and figures are drawn from: no weights and what describes them, no images it drew, no checkpoints, no executed notebook. Raises `RecordError` for a run that is incomplete or edited."
+    "Copy what tables and figures are drawn from: no weights and embeddings, no single images it drew, no checkpoints, no executed notebook. Raises `RecordError` for a run that is incomplete or edited."
     folder = Path(folder)
     if edited := self.edited(): raise RecordError(f"{self.path}: {', '.join(edited[:3])} changed after the run ended", "run it again, or restore the files")
     if folder.exists(): raise RecordError(f"{folder} exists", "remove it, or name another folder")
-    files = self.environment["files"]; weights = {Path(f).stem for f in files if f.endswith(".safetensors")}
-    for name in ["environment.json", *(f for f in files if Path(f).stem not in weights and Path(f).parts[0] not in ("samples","grids"))]:
+    files = self.environment["files"]; large = {Path(f).stem for f in files if f.endswith((".safetensors",".npz"))} | set(_DRAWN)
+    for name in ["environment.json", *(f for f in files if not {Path(f).stem, Path(f).parts[0]} & large)]:
         (folder/name).parent.mkdir(parents=True, exist_ok=True); shutil.copyfile(self.path/name, folder/name)
     return Record.open(folder)
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import torch
 from ..adapt.medsam import Embeddings, embedder
-from .embed import _Repeated, _drawn, _wait, bench_embed
+from .embed import _Repeated, _drawn, _wait, bench_embed # noqa: F401 (imported for the register)
 from .harness import Row, interleave, main, one_core, ratio, register_bench
 from .step import _CLOCKS
 from ..core import ParameterError, pick_device, progress, unknown

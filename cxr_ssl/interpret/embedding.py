@@ -17,7 +17,6 @@ from fastcore.basics import patch
 from scipy.stats import t as student
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
-from sklearn.metrics import pairwise_distances
 from ..core import DataError, ParameterError, atomic_path, rng, unknown, write_text
 from ..data.images import resize
 from ..eval.baselines import thumbnails

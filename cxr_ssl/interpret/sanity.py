@@ -13,7 +13,7 @@ from torch import nn
 from scipy.stats import rankdata
 from ..core import ParameterError, rng
 from ..eval.plots import PALETTE, style
-from .cam import _as_it_was, _class_numbers, cam, plot_cam_grid
+from .cam import _as_it_was, _class_numbers, cam
 from .localise import _mean
 from ..record import METRIC_COLUMNS
 
