@@ -19,13 +19,13 @@ from ..eval.plots import PALETTE, colours, style
 from ..eval.stats import age_groups, bootstrap, compare, interval, report
 from .embedding import Spaces, _movable, permuted_labels
 
-# %% ../../nbs/74_interpret.shortcuts.ipynb #ef866f40
+# %% ../../nbs/74_interpret.shortcuts.ipynb #fde30b26
 def held_out(
     x, # features (n,d)
     y, # what is to be told, one column each (n,m)
     patients, # of each image (n,)
     folds:int=5, # of the cross-validation
-    ridge:float=.3, # strength, in units of a feature vector's mean squared length
+    ridge:float=1., # strength, in units of a feature vector's mean squared length
     seed:int=0 # of the folds
 )->np.ndarray: # scores (n,m), each row by a fit without its patient
     "Cross-validated ridge regression, patients apart. Raises `DataError` for fewer patients than folds."
