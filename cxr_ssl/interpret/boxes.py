@@ -7,7 +7,7 @@ __all__ = ['SCORES', 'CHANCE', 'Unmarked', 'box_region', 'box_regions', 'mask_re
            'map_threshold', 'centre_map', 'score_chance', 'side_share', 'localisation_report',
            'localisation_differences', 'confidence_correlation', 'plot_localisation', 'plot_confidence']
 
-# %% ../../nbs/75_interpret.boxes.ipynb #04d2d4b9
+# %% ../../nbs/75_interpret.boxes.ipynb #2781637e
 import cv2, numpy as np, pandas as pd
 import matplotlib.pyplot as plt
 from scipy.stats import rankdata
@@ -15,7 +15,7 @@ from sklearn.metrics import average_precision_score
 from ..core import DataError, ParameterError, rng
 from ..data.images import read_mask
 from ..eval.plots import colours, style
-from ..eval.stats import interval, patient_weights
+from ..eval.stats import Difference, interval, patient_weights, verdicts
 from .localise import _mean, _on_one_grid
 from ..record import METRIC_COLUMNS
 
@@ -212,7 +212,7 @@ def localisation_report(
             for a,t in table.groupby("arm", sort=False) for l,own in _groups(t).items() for m in metrics if m in t]
     return pd.DataFrame(rows).assign(part=part, level=level)[METRIC_COLUMNS]
 
-# %% ../../nbs/75_interpret.boxes.ipynb #43db4bf6
+# %% ../../nbs/75_interpret.boxes.ipynb #489c19c9
 def localisation_differences(
     table:pd.DataFrame, # as `localisation_report` takes it
     pairs, # (arm, base) pairs
@@ -220,19 +220,18 @@ def localisation_differences(
     level:float=.95, # of the intervals
     n_boot:int=2000, # resamples of patients
     seed:int=0 # names the resamples
-)->pd.DataFrame: # arm_a, arm_b, metric, label, value, low, high, n, reason, verdict: as `plot_differences` takes it
-    "Paired differences between models on the same images. Raises `DataError` when two models were not scored on the same images."
-    rows = []
+)->pd.DataFrame: # as `verdicts` gives it, and as `plot_differences` takes it
+    "Paired differences between models on the same images, each metric a question of its own. Raises `DataError` when two models were not scored on the same images."
+    found = {m:[] for m in metrics}
     for a,b in pairs:
         x,y = (table[table.arm == k].set_index(["id","label"]).sort_index() for k in (a,b))
         if not len(x) or not x.index.equals(y.index): raise DataError(f"{a} and {b} were not scored on the same images ({len(x)} and {len(y)})", "score all models on one set of images")
         for label,own in _groups(x.reset_index()).items():
             for m in metrics:
                 d = own[m].to_numpy(float)-y.loc[pd.MultiIndex.from_frame(own[["id","label"]]), m].to_numpy(float)
-                rows.append(dict(arm_a=a, arm_b=b, metric=m, label=label, **_mean(d, own.patient, level, n_boot, seed)))
-    found = pd.DataFrame(rows)
-    told = lambda r: "undefined" if np.isnan(r.low) else f"{r.arm_a} is better" if r.low > 0 else f"{r.arm_b} is better" if r.high < 0 else "no detectable difference"
-    return found.assign(verdict=[told(r) for r in found.itertuples()])
+                seen = own.patient[np.isfinite(d)].nunique()
+                found[m].append(Difference(a, b, m, label, level=level, patients=seen, **_mean(d, own.patient, level, n_boot, seed)))
+    return pd.concat([verdicts(one) for one in found.values()], ignore_index=True)
 
 # %% ../../nbs/75_interpret.boxes.ipynb #87489a96
 def _ranks_agree(a, b, w):

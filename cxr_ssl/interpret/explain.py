@@ -55,16 +55,26 @@ def _check_run(folder, model, info, bank, labels):
         if info[key] != bank.info[key]: raise ParameterError(f"{folder} was trained on images with {key}={info[key]}, these have {bank.info[key]}", "prepare the images as the run had them")
     if (info["preprocess"] or {}).get("lungs") == "crop": raise ParameterError(f"{folder} saw images cropped to the lungs", "masks and boxes lie on whole pictures: explain runs without lungs=crop")
 
-# %% ../../nbs/76_interpret.explain.ipynb #86ac0061
+# %% ../../nbs/76_interpret.explain.ipynb #76dacb8f
 @dataclass
 class Explained:
     "A trained classifier and what it says of the images that are to be explained."
     name:str # of the model, in tables
     run:str # its folder
     model:Classifier # in evaluation mode
-    scores:dict # part -> predictions of that part, calibrated on valid
+    scores:dict # part -> predictions of that part, calibrated on valid as far as it allows
+    raw:str="" # which scores stay as the model gave them, and why; empty: all are calibrated
 
-# %% ../../nbs/76_interpret.explain.ipynb #92c20f56
+# %% ../../nbs/76_interpret.explain.ipynb #251f670e
+def _number(id): return int(id, 16) if isinstance(id, str) else int(id)
+
+def _calibrated(scores, exclusive):
+    "Scores at the temperature that valid gives them, and which of them have none and why."
+    heat = fit_temperature(scores, exclusive=exclusive); lost = heat[heat.temperature.isna()]
+    why = "; ".join(f"{r.label or 'all scores'}: {r.reason}" for r in lost.itertuples())
+    return apply_temperature(scores, heat.fillna(dict(temperature=1.))),why
+
+# %% ../../nbs/76_interpret.explain.ipynb #0ccdb346
 def read_run(
     name:str, # what the model is called
     folder, # of the run
@@ -79,9 +89,8 @@ def read_run(
     model.meaning = dict(seed=protocol.seed, **{k:protocol.settings.get(k) for k in ("policy","blank")})
     model = model.to(pick_device(str(device)))
     found = pd.concat([predict(model, bank, protocol.parts[p], part=p, arm=name, device=device) for p in ("valid","test")], ignore_index=True)
-    heat = fit_temperature(found, exclusive=model.exclusive).fillna(dict(temperature=1.)) # without one the scores stay as they are
-    cool = apply_temperature(found, heat)
-    return Explained(name, str(folder), model.eval(), {p:cool[cool.part == p].reset_index(drop=True) for p in ("valid","test")})
+    cool,raw = _calibrated(found, model.exclusive)
+    return Explained(name, str(folder), model.eval(), {p:cool[cool.part == p].reset_index(drop=True) for p in ("valid","test")}, raw)
 
 # %% ../../nbs/76_interpret.explain.ipynb #703c04ff
 def _asked(scores, explain, labels):
@@ -92,7 +101,7 @@ def _asked(scores, explain, labels):
     rows,cols = np.nonzero(t == 1) if explain == "truth" else (np.arange(len(t)),t.argmax(1))
     return pd.DataFrame(dict(id=scores.id.to_numpy()[rows], label=np.array(labels, object)[cols]))
 
-# %% ../../nbs/76_interpret.explain.ipynb #3090f960
+# %% ../../nbs/76_interpret.explain.ipynb #1ab24959
 def marked(
     explained:Explained, # who is asked
     part:str, # "valid" or "test"
@@ -101,7 +110,7 @@ def marked(
     explain:str="truth" # which class: truth, said, or one by name; boxes bring their own
 )->tuple: # pairs (id, label), and what was marked in each, bool (n,size,size)
     "Which class of which image is explained, and where the marks are. Raises `DataError` when nothing is marked, `ParameterError`."
-    scores,model = explained.scores[part],explained.model; ids = scores.id.map(lambda i: int(i, 16) if isinstance(i, str) else int(i))
+    scores,model = explained.scores[part],explained.model; ids = scores.id.map(_number)
     if against == "boxes":
         found = manifest_boxes(manifest, ids, model.labels, model.size)
         pairs = pd.DataFrame(list(found), columns=["id","label"])
@@ -142,11 +151,11 @@ def choose_cut(
     maps = np.broadcast_to(centre_map(regions.shape[1]), regions.shape) if method == "centre" else run_maps(explained, bank, pairs, method, stage)
     return (map_threshold(maps, regions),"valid") if maps.any() else (.5,"fixed: every map of valid is empty")
 
-# %% ../../nbs/76_interpret.explain.ipynb #28217b4a
+# %% ../../nbs/76_interpret.explain.ipynb #3fbf99c5
 def _about(explained, bank, pairs):
     "What is known of each pair: image, patient, truth, answer, confidence."
     rows = bank.manifest.rows(pairs.id.to_numpy(np.uint64)).reset_index(drop=True); labels = list(explained.model.labels)
-    s = explained.scores["test"]; s = s.set_index(s.id.map(lambda i: int(i, 16) if isinstance(i, str) else int(i))).loc[pairs.id]
+    s = explained.scores["test"]; s = s.set_index(s.id.map(_number)).loc[pairs.id]
     score,target = s[[f"score_{l}" for l in labels]].to_numpy(float),s[[f"target_{l}" for l in labels]].to_numpy(float)
     at = [labels.index(l) for l in pairs.label]
     truth = ["; ".join(l for l,t in zip(labels, row) if t == 1) for row in target]
@@ -196,7 +205,7 @@ def originals(
         boxes.append(own[["x0","y0","x1","y1"]].to_numpy(float))
     return images,masks,boxes
 
-# %% ../../nbs/76_interpret.explain.ipynb #9ad7248c
+# %% ../../nbs/76_interpret.explain.ipynb #a09554e2
 def choose_pairs(
     table:pd.DataFrame, # a row for each image, with id and label
     n:int # how many; 0: all
@@ -204,7 +213,7 @@ def choose_pairs(
     "The first images of each label by turns, in the order of their ids, which say nothing of how well a map turned out."
     t = table[["id","label"]].drop_duplicates().sort_values(["label","id"])
     t = t.assign(turn=t.groupby("label").cumcount()).sort_values(["turn","label"])[:n or None]
-    return pd.DataFrame(dict(id=[int(i, 16) for i in t.id], label=t.label.to_numpy()))
+    return pd.DataFrame(dict(id=[_number(i) for i in t.id], label=t.label.to_numpy()))
 
 def captions_of(
     table:pd.DataFrame, # the rows of one run, from `score_run`

@@ -5,11 +5,11 @@
 # %% auto #0
 __all__ = ['inside_share', 'area_share', 'localise']
 
-# %% ../../nbs/71_interpret.localise.ipynb #3dcff348
+# %% ../../nbs/71_interpret.localise.ipynb #4f4656b3
 import numpy as np, pandas as pd
 from ..core import DataError
 from ..record import METRIC_COLUMNS
-from ..eval.stats import exact_interval, interval, patient_weights
+from ..eval.stats import _p_value, exact_interval, interval, patient_weights
 
 # %% ../../nbs/71_interpret.localise.ipynb #c97f8301
 def _on_one_grid(maps, masks):
@@ -46,24 +46,25 @@ def area_share(
     "Share of the picture that each mask covers: what a map that is the same everywhere scores."
     return _masks(masks).mean((1,2))
 
-# %% ../../nbs/71_interpret.localise.ipynb #cc851514
+# %% ../../nbs/71_interpret.localise.ipynb #66409bfd
 def _bounds(v, patients, level, n_boot, seed, hits):
-    "Low, high and a remark for the mean of the values `v`."
+    "Low, high, a remark and p for the mean of the values `v`."
     m = len(set(patients))
-    if m == 1: return np.nan,np.nan,"no interval: one patient only"
+    if m == 1: return np.nan,np.nan,"no interval: one patient only",np.nan
     if np.ptp(v) < 1e-9:
-        if not hits: return v.mean(),v.mean(),"the same in every image"
-        return *exact_interval(round(v[0]), m, level),f"the same in every image: exact interval of {m} patients"
-    weights = patient_weights(patients, n_boot, seed)
-    return interval((weights@v)/weights.sum(1), level)
+        p = 1. if abs(v[0]) < 1e-9 else min(1., 2*.5**m) # the sign test: every patient on one side
+        if not hits: return v.mean(),v.mean(),"the same in every image",p
+        return *exact_interval(round(v[0]), m, level),f"the same in every image: exact interval of {m} patients",p
+    weights = patient_weights(patients, n_boot, seed); draws = (weights@v)/weights.sum(1)
+    return *interval(draws, level),_p_value(draws)
 
 def _mean(values, patients, level, n_boot, seed, hits=False):
-    "Mean over the defined values, its interval over patients, and what is to be said of it. `hits`: values are 1 or 0."
+    "Mean over the defined values, its interval over patients, what is to be said of it, and p that it is 0. `hits`: values are 1 or 0."
     ok = np.isfinite(values); v,who = values[ok],np.asarray(patients)[ok]
-    if not ok.any(): return dict(value=np.nan, low=np.nan, high=np.nan, n=0, reason="undefined in every image")
+    if not ok.any(): return dict(value=np.nan, low=np.nan, high=np.nan, n=0, reason="undefined in every image", p=np.nan)
     left = "" if ok.all() else f"undefined in {(~ok).sum()} of {len(ok)} images, left out"
-    low,high,note = _bounds(v, who, level, n_boot, seed, hits)
-    return dict(value=v.mean(), low=low, high=high, n=len(v), reason="; ".join(x for x in (left,note) if x))
+    low,high,note,p = _bounds(v, who, level, n_boot, seed, hits)
+    return dict(value=v.mean(), low=low, high=high, n=len(v), reason="; ".join(x for x in (left,note) if x), p=p)
 
 # %% ../../nbs/71_interpret.localise.ipynb #53f6ab3a
 def localise(
