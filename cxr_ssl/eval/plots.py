@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['PALETTE', 'BASELINES', 'colour', 'colours', 'style', 'plot_metrics', 'plot_bars', 'confusion_table', 'plot_confusion',
            'curve_table', 'plot_roc', 'plot_pr', 'reliability_table', 'plot_reliability', 'plot_differences',
-           'plot_efficiency', 'plot_history', 'show_images']
+           'count_verdicts', 'plot_verdicts', 'plot_efficiency', 'plot_history', 'show_images']
 
 # %% ../../nbs/22_eval.plots.ipynb #27054b50
 import hashlib
@@ -341,6 +341,37 @@ def _difference_row(ax, i, r, inks):
     if np.isfinite(r.low): ax.plot([r.low,r.high], [i,i], color=c, lw=2.4, solid_capstyle="round", alpha=.6)
     if np.isfinite(r.value): ax.plot(r.value, i, "o", color=c, mfc=c if sure else "white", ms=6)
     ax.text(1.02, i, r.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=c)
+
+# %% ../../nbs/22_eval.plots.ipynb #85622e61
+_SIDES = dict(better="blue", worse="vermilion") # beside the grey of what cannot be told
+
+def count_verdicts(
+    tables:dict # question -> differences, as `verdicts` gives them
+)->pd.DataFrame: # a row for each question: better, untold, worse (counts), low and high (least and largest difference)
+    "For how many differences the first arm is better or worse. Raises `DataError` for a question without any."
+    def one(question, t):
+        if not len(t): raise DataError(f"there is no difference for {question!r}", "compare at least two arms")
+        won,lost = (int((t.verdict == arm+" is better").sum()) for arm in (t.arm_a,t.arm_b))
+        return dict(question=question, better=won, untold=len(t)-won-lost, worse=lost, low=t.value.min(), high=t.value.max())
+    return pd.DataFrame([one(q, t) for q,t in tables.items()])
+
+@style()
+def plot_verdicts(
+    counts:pd.DataFrame, # as `count_verdicts` gives it
+    title:str="" # the finding, in a sentence
+)->tuple: # fig, ax
+    "Counts of differences, a bar for each question: better to the right of the middle, worse to the left, what cannot be told around it."
+    fig,ax = plt.subplots(figsize=(7,.34*len(counts)+1)); at = np.arange(len(counts)); half = counts.untold/2
+    ax.barh(at, counts.untold, left=-half, color="#D9D9D9", label="no detectable difference")
+    ax.barh(at, counts.better, left=half, color=PALETTE[_SIDES["better"]], label="better")
+    ax.barh(at, -counts.worse, left=-half, color=PALETTE[_SIDES["worse"]], label="worse")
+    for i,r in enumerate(counts.itertuples()):
+        for n,x,ink in ((r.untold,0,"#444444"), (r.better,r.untold/2+r.better/2,"white"), (r.worse,-r.untold/2-r.worse/2,"white")):
+            if n: ax.text(x, i, n, ha="center", va="center", fontsize=8, color=ink)
+    ax.set(yticks=at, yticklabels=counts.question, ylim=(len(counts)-.5,-.5), xticks=[], title=title); ax.grid(False)
+    ax.spines[["left","bottom"]].set_visible(False); ax.tick_params(length=0)
+    ax.legend(loc="upper center", bbox_to_anchor=(.5,0), ncols=3, frameon=False)
+    return fig,ax
 
 # %% ../../nbs/22_eval.plots.ipynb #6c76dca8
 @style()

@@ -527,7 +527,17 @@ def report_seeds(
         rows += [_seed_row(runs, mean, arm, part, key, level) for key in mean.points]
     return pd.DataFrame(rows, columns=[*METRIC_COLUMNS,"seeds","sd"])
 
-# %% ../../nbs/21_eval.stats.ipynb #00898d84
+# %% ../../nbs/21_eval.stats.ipynb #a43745c0
+def _seed_difference(runs, arm_a, arm_b, metric, label, level):
+    "The difference of two arms of `runs`, arm -> seed -> `_Run`."
+    a,b = runs[arm_a],runs[arm_b]
+    if list(a) != list(b): raise DataError(f"arm {arm_a!r} has the seeds {list(a)}, arm {arm_b!r} has {list(b)}", "compare runs of the same seeds")
+    mean_a,mean_b = _mean_run(a),_mean_run(b); key = metric,label
+    if key not in mean_a.points: raise ParameterError(f"{metric} has no label {label!r}", "choose a class, macro or weighted; '' for accuracy")
+    each = tuple(a[s].points[key].value-b[s].points[key].value for s in a)
+    return replace(_difference(arm_a, arm_b, metric, label, level, mean_a, mean_b), by_seed=each)
+
+# %% ../../nbs/21_eval.stats.ipynb #37def50a
 def compare_seeds(
     predictions:pd.DataFrame, # a predictions table with a further column `seed`
     arm_a:str, # the arm in question
@@ -542,9 +552,4 @@ def compare_seeds(
     threshold=.5 # for independent labels: a number, one for each label, or a dict of these by arm
 )->Difference: # of the means over seeds; `by_seed` has one difference for each
     "Paired difference of two arms over several seeds. Raises `DataError` for arms with different seeds."
-    a,b = _seed_runs(predictions, [arm_a,arm_b], metric, part, n_boot, seed, exclusive, threshold).values()
-    if list(a) != list(b): raise DataError(f"arm {arm_a!r} has the seeds {list(a)}, arm {arm_b!r} has {list(b)}", "compare runs of the same seeds")
-    mean_a,mean_b = _mean_run(a),_mean_run(b); key = metric,label
-    if key not in mean_a.points: raise ParameterError(f"{metric} has no label {label!r}", "choose a class, macro or weighted; '' for accuracy")
-    each = tuple(a[s].points[key].value-b[s].points[key].value for s in a)
-    return replace(_difference(arm_a, arm_b, metric, label, level, mean_a, mean_b), by_seed=each)
+    return _seed_difference(_seed_runs(predictions, [arm_a,arm_b], metric, part, n_boot, seed, exclusive, threshold), arm_a, arm_b, metric, label, level)

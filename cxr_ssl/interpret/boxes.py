@@ -7,7 +7,7 @@ __all__ = ['SCORES', 'CHANCE', 'Unmarked', 'box_region', 'box_regions', 'mask_re
            'map_threshold', 'centre_map', 'score_chance', 'side_share', 'localisation_report',
            'localisation_differences', 'confidence_correlation', 'plot_localisation', 'plot_confidence']
 
-# %% ../../nbs/75_interpret.boxes.ipynb #2781637e
+# %% ../../nbs/75_interpret.boxes.ipynb #ea6a2905
 import cv2, numpy as np, pandas as pd
 import matplotlib.pyplot as plt
 from scipy.stats import rankdata
@@ -16,7 +16,7 @@ from ..core import DataError, ParameterError, rng
 from ..data.images import read_mask
 from ..eval.plots import colours, style
 from ..eval.stats import Difference, interval, patient_weights, verdicts
-from .localise import _mean, _on_one_grid
+from .localise import _mean, _mean_test, _on_one_grid
 from ..record import METRIC_COLUMNS
 
 # %% ../../nbs/75_interpret.boxes.ipynb #97a1b7c1
@@ -212,7 +212,7 @@ def localisation_report(
             for a,t in table.groupby("arm", sort=False) for l,own in _groups(t).items() for m in metrics if m in t]
     return pd.DataFrame(rows).assign(part=part, level=level)[METRIC_COLUMNS]
 
-# %% ../../nbs/75_interpret.boxes.ipynb #489c19c9
+# %% ../../nbs/75_interpret.boxes.ipynb #2da37be3
 def localisation_differences(
     table:pd.DataFrame, # as `localisation_report` takes it
     pairs, # (arm, base) pairs
@@ -230,7 +230,7 @@ def localisation_differences(
             for m in metrics:
                 d = own[m].to_numpy(float)-y.loc[pd.MultiIndex.from_frame(own[["id","label"]]), m].to_numpy(float)
                 seen = own.patient[np.isfinite(d)].nunique()
-                found[m].append(Difference(a, b, m, label, level=level, patients=seen, **_mean(d, own.patient, level, n_boot, seed)))
+                found[m].append(Difference(a, b, m, label, level=level, patients=seen, **_mean_test(d, own.patient, level, n_boot, seed)))
     return pd.concat([verdicts(one) for one in found.values()], ignore_index=True)
 
 # %% ../../nbs/75_interpret.boxes.ipynb #87489a96

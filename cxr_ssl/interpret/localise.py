@@ -46,7 +46,7 @@ def area_share(
     "Share of the picture that each mask covers: what a map that is the same everywhere scores."
     return _masks(masks).mean((1,2))
 
-# %% ../../nbs/71_interpret.localise.ipynb #66409bfd
+# %% ../../nbs/71_interpret.localise.ipynb #3b1f99d3
 def _bounds(v, patients, level, n_boot, seed, hits):
     "Low, high, a remark and p for the mean of the values `v`."
     m = len(set(patients))
@@ -58,13 +58,17 @@ def _bounds(v, patients, level, n_boot, seed, hits):
     weights = patient_weights(patients, n_boot, seed); draws = (weights@v)/weights.sum(1)
     return *interval(draws, level),_p_value(draws)
 
-def _mean(values, patients, level, n_boot, seed, hits=False):
+def _mean_test(values, patients, level, n_boot, seed, hits=False):
     "Mean over the defined values, its interval over patients, what is to be said of it, and p that it is 0. `hits`: values are 1 or 0."
     ok = np.isfinite(values); v,who = values[ok],np.asarray(patients)[ok]
     if not ok.any(): return dict(value=np.nan, low=np.nan, high=np.nan, n=0, reason="undefined in every image", p=np.nan)
     left = "" if ok.all() else f"undefined in {(~ok).sum()} of {len(ok)} images, left out"
     low,high,note,p = _bounds(v, who, level, n_boot, seed, hits)
     return dict(value=v.mean(), low=low, high=high, n=len(v), reason="; ".join(x for x in (left,note) if x), p=p)
+
+def _mean(*args, **kwargs):
+    "The same without p, where nobody asks whether the mean is 0."
+    return {k:v for k,v in _mean_test(*args, **kwargs).items() if k != "p"}
 
 # %% ../../nbs/71_interpret.localise.ipynb #53f6ab3a
 def localise(
