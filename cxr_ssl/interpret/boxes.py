@@ -65,7 +65,7 @@ def box_regions(
         except DataError as e: raise DataError(f"{key[0]}: {e.what}", e.remedy) from None
     return {key:one(key, own) for key,own in boxes.groupby(["image","label"])}
 
-# %% ../../nbs/75_interpret.boxes.ipynb #15c03e1b
+# %% ../../nbs/75_interpret.boxes.ipynb #c9ad01bc
 def mask_regions(
     manifest, # knows the mask of each picture
     ids, # image ids (n,)
@@ -73,7 +73,7 @@ def mask_regions(
 )->dict: # id -> bool (size,size); without the images that have no mask
     "Lung masks on the grid of a map. Raises `DataError` when no image has one, or when a mask has other proportions than its picture."
     t = manifest.rows(ids); paths = [manifest.mask_path(i) for i in ids]
-    if not any(paths): raise Unmarked(f"none of the {len(ids)} images has a lung mask", "use a dataset with masks, or score against boxes")
+    if not any(paths): raise Unmarked(f"none of the {len(ids)} images has a lung mask", "use a dataset with masks, score against=boxes, or against=nothing: maps without scores")
     def one(path, h, w): return cv2.resize(read_mask(path, (h,w)).astype(np.float32), (size,size), interpolation=cv2.INTER_AREA) >= .5
     return {int(i):one(p, h, w) for i,p,h,w in zip(ids, paths, t.height, t.width) if p}
 
@@ -87,7 +87,7 @@ def manifest_boxes(
     t = manifest.rows(ids); key = (t.dataset+"/"+t.image).to_numpy(); number = dict(zip(key, map(int, ids)))
     own = manifest.boxes.assign(image=manifest.boxes.dataset+"/"+manifest.boxes.image)
     own = own[own.image.isin(key) & own.label.isin(list(labels))]
-    if not len(own): raise Unmarked(f"none of the {len(ids)} images has a box of {', '.join(labels)}", "use a dataset with boxes of these labels, or score against lung masks")
+    if not len(own): raise Unmarked(f"none of the {len(ids)} images has a box of {', '.join(labels)}", "use a dataset with boxes of these labels, score against=masks, or against=nothing: maps without scores")
     return {(number[i],l):r for (i,l),r in box_regions(own, t.assign(image=key), size).items()}
 
 # %% ../../nbs/75_interpret.boxes.ipynb #134cb214
@@ -104,22 +104,22 @@ def _score(m, region, threshold, tolerance):
     return dict(hit=region[top].mean(), pointing=_near(region, tolerance)[top].mean(), iou=_ratio(both, (marked | region).sum()),
                 iobb=_ratio(both, marked.sum()), ap=average_precision_score(region.ravel(), m.ravel()), inside=(m*region).sum()/m.sum())
 
-# %% ../../nbs/75_interpret.boxes.ipynb #55f674d0
+# %% ../../nbs/75_interpret.boxes.ipynb #c42a5f65
 SCORES = ("hit","pointing","iou","iobb","ap","inside") # of a map against what was marked
 
 def score_maps(
     maps, # heat, 0 to 1 (n,h,w)
-    regions, # what was marked, bool (n,h,w)
+    regions, # what was marked, bool (n,h,w); None: nothing was, and what compares with it is NaN
     threshold=.5, # heat from which a pixel counts as marked by the map: a number, or one for each map
     tolerance:float=15/224 # how far a hit may lie outside for `pointing`, as a share of the side
 )->pd.DataFrame: # a row for each map: SCORES, area, focus_area, mean_intensity
     "Scores of maps against what was marked. NaN where a map is empty. Raises `DataError` for grids that differ and for empty regions."
-    maps,regions = _on_one_grid(maps, regions)
-    rows = [_score(m, r, t, tolerance*len(m)) if m.max() > 0 else dict.fromkeys(SCORES, np.nan)
+    known = regions is not None; maps,regions = _on_one_grid(maps, regions if known else np.ones(np.shape(maps), bool))
+    rows = [_score(m, r, t, tolerance*len(m)) if known and m.max() > 0 else dict.fromkeys(SCORES, np.nan)
             for m,r,t in zip(maps, regions, np.broadcast_to(threshold, len(maps)))]
     found = pd.DataFrame(rows, columns=SCORES)
     top = maps.max((1,2), keepdims=True)
-    return found.assign(area=regions.mean((1,2)), focus_area=((maps > top/2) & (top > 0)).mean((1,2)), mean_intensity=maps.mean((1,2)))
+    return found.assign(area=regions.mean((1,2)) if known else np.nan, focus_area=((maps > top/2) & (top > 0)).mean((1,2)), mean_intensity=maps.mean((1,2)))
 
 # %% ../../nbs/75_interpret.boxes.ipynb #f10229ee
 def map_threshold(

@@ -101,23 +101,24 @@ def _asked(scores, explain, labels):
     rows,cols = np.nonzero(t == 1) if explain == "truth" else (np.arange(len(t)),t.argmax(1))
     return pd.DataFrame(dict(id=scores.id.to_numpy()[rows], label=np.array(labels, object)[cols]))
 
-# %% ../../nbs/76_interpret.explain.ipynb #1ab24959
+# %% ../../nbs/76_interpret.explain.ipynb #f431e1b4
 def marked(
     explained:Explained, # who is asked
     part:str, # "valid" or "test"
     manifest, # knows masks and boxes
-    against:str="masks", # what maps are scored against: masks, or boxes
+    against:str="masks", # what maps are scored against: masks, boxes, or nothing
     explain:str="truth" # which class: truth, said, or one by name; boxes bring their own
-)->tuple: # pairs (id, label), and what was marked in each, bool (n,size,size)
+)->tuple: # pairs (id, label), and what was marked in each, bool (n,size,size), or None
     "Which class of which image is explained, and where the marks are. Raises `DataError` when nothing is marked, `ParameterError`."
     scores,model = explained.scores[part],explained.model; ids = scores.id.map(_number)
+    if against == "nothing": return _asked(scores.assign(id=ids), explain, list(model.labels)),None
     if against == "boxes":
         found = manifest_boxes(manifest, ids, model.labels, model.size)
         pairs = pd.DataFrame(list(found), columns=["id","label"])
     elif against == "masks":
         found = mask_regions(manifest, ids, model.size)
         pairs = _asked(scores.assign(id=ids), explain, list(model.labels)); pairs = pairs[pairs.id.isin(list(found))].reset_index(drop=True)
-    else: raise ParameterError(f"against={against!r} is unknown", "use masks or boxes")
+    else: raise ParameterError(f"against={against!r} is unknown", "use masks, boxes or nothing")
     if not len(pairs): raise Unmarked(f"no image of {part} has both {explain} and {against}", "ask for another class, or use other images")
     key = lambda r: (r.id,r.label) if against == "boxes" else r.id
     return pairs,np.stack([found[key(r)] for r in pairs.itertuples()])
@@ -136,7 +137,7 @@ def run_maps(
     ask = lambda i: None if method == "rollout" else classes[i:i+bs]
     return np.concatenate([cam(m, m.inputs(bank, ids[i:i+bs]), ask(i), method, stage) for i in range(0, len(ids), bs)])
 
-# %% ../../nbs/76_interpret.explain.ipynb #1559caf4
+# %% ../../nbs/76_interpret.explain.ipynb #1d4bf7ce
 def choose_cut(
     explained:Explained, # whose threshold; its test part is not looked at
     bank, # of the images
@@ -146,6 +147,7 @@ def choose_cut(
     stage:int=-1 # see `cam`
 )->tuple: # the threshold, and where it comes from
     "The threshold with the best IoU on valid; one half, settled in advance, where valid has no marks."
+    if against == "nothing": return .5,"fixed: nothing is marked"
     try: pairs,regions = marked(explained, "valid", bank.manifest, against, explain)
     except Unmarked: return .5,"fixed: nothing is marked in valid"
     maps = np.broadcast_to(centre_map(regions.shape[1]), regions.shape) if method == "centre" else run_maps(explained, bank, pairs, method, stage)
