@@ -28,7 +28,7 @@ def find_runs(
         found += here
     return found
 
-# %% ../../nbs/26_eval.runs.ipynb #d5eba3ee
+# %% ../../nbs/26_eval.runs.ipynb #daaaedbf
 _REPEATS = ("seed","draw") # what tells repetitions of an arm apart
 _ELSEWHERE = (*FREE_PARAMETERS,"device","precision","near") # where and how, not what
 
@@ -47,7 +47,7 @@ def _called(params, words):
 def _telling(params):
     "The first few parameters, in the order of the experiment, by which some runs can be told apart."
     words,n = [],1
-    for k in params[0]:
+    for k in sorted(params[0], key=lambda k: k != "arm"): # the name that a run was given comes first
         if k in _REPEATS: continue
         m = len({_called(p, [*words,k]) for p in params})
         if m > n: words,n = [*words,k],m
