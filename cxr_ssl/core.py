@@ -8,8 +8,8 @@ __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 
            'write_json', 'read_json', 'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything',
            'pick_device', 'processes', 'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
 
-# %% ../nbs/00_core.ipynb #e6b64766
-import difflib, errno, hashlib, json, math, os, random, sys, time
+# %% ../nbs/00_core.ipynb #847d2b6b
+import difflib, errno, hashlib, json, math, os, random, sys, time, warnings
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -21,6 +21,9 @@ from tqdm import tqdm
 try: import fcntl
 except ImportError: fcntl = None # Windows has no such locks
 
+# %% ../nbs/00_core.ipynb #3fc1ad07
+warnings.filterwarnings("ignore", "`torch.jit.script` is deprecated", FutureWarning) # fastai's own, at its import: nothing that a user could mend
+
 # %% ../nbs/00_core.ipynb #e13608d3
 class CxrError(Exception):
     "A fault the user can mend. Its text is shown without a traceback by the commands."
@@ -31,9 +34,9 @@ class CxrError(Exception):
         self.what,self.remedy = what,remedy
         super().__init__(f"{what}\n  -> {remedy}" if remedy else what)
 
-# %% ../nbs/00_core.ipynb #64c051fd
+# %% ../nbs/00_core.ipynb #cfda55d7
 class DataError(CxrError): "An image, a table or a dataset folder is not what it should be."
-class LeakError(DataError): "The same patient, study or picture stands in two parts that must be apart."
+class LeakError(DataError): "The same patient, study or image stands in two parts that must be apart."
 class WeightsError(CxrError): "Weights are missing, or do not fit the model."
 class DeviceError(CxrError): "A device was asked for by name and is not there."
 class ParameterError(CxrError): "A parameter is unknown, of the wrong type or out of range."
@@ -80,10 +83,10 @@ def _fsync(path):
         if e.errno not in (errno.EINVAL, errno.ENOTSUP): raise # some file systems cannot flush a folder
     finally: os.close(fd)
 
-# %% ../nbs/00_core.ipynb #1701b628
+# %% ../nbs/00_core.ipynb #c7adf8cf
 @contextmanager
 def disk_errors(
-    path # the file or folder being written, named in the error
+    path:str|Path # the file or folder being written, named in the error
 ):
     "Turn the operating system's disk errors into a `DiskError` that names `path`."
     try: yield
@@ -91,18 +94,18 @@ def disk_errors(
         if e.errno not in _DISK: raise
         raise DiskError(f"cannot write {path}: {_DISK[e.errno]}", "free some space, or choose another folder with out=") from e
 
-# %% ../nbs/00_core.ipynb #fd1e5739
+# %% ../nbs/00_core.ipynb #0622bdab
 def tilde(
-    path # a file or folder
+    path:str|Path # a file or folder
 )->str: # the same, with the home folder as ~
     "A path as messages name it."
     path = Path(path)
     return str(Path("~")/path.relative_to(Path.home())) if path.is_relative_to(Path.home()) else str(path)
 
-# %% ../nbs/00_core.ipynb #e746b079
+# %% ../nbs/00_core.ipynb #66476b73
 @contextmanager
 def atomic_path(
-    path # where the finished file shall stand; its folder is made if need be
+    path:str|Path # where the finished file shall stand; its folder is made if need be
 ):
     "A temporary path beside `path`, flushed and renamed to `path` only when the block ends well. Raises `DiskError`."
     path = Path(path)
@@ -114,9 +117,9 @@ def atomic_path(
             _fsync(tmp); os.replace(tmp, path); _fsync(path.parent)
         finally: tmp.unlink(missing_ok=True)
 
-# %% ../nbs/00_core.ipynb #bde86006
+# %% ../nbs/00_core.ipynb #23052d98
 def lock_file(
-    file, # to be locked; made if need be, its folder too
+    file:str|Path, # to be locked; made if need be, its folder too
     what:str, # what the error says while somebody else has it
     patience:float=math.inf, # seconds to wait for that
     error:type=DataError # what is raised then
@@ -134,9 +137,9 @@ def lock_file(
         except OSError: break # a file system without locks
     return f
 
-# %% ../nbs/00_core.ipynb #738a69fe
+# %% ../nbs/00_core.ipynb #80f5e06c
 def write_text(
-    path, # file to write, whole or not at all
+    path:str|Path, # file to write, whole or not at all
     text:str # its content
 ):
     "Write `text` to `path` atomically."
@@ -162,16 +165,16 @@ def _misfit(found, wanted, at):
     odd = (_misfit(found[k], v, k) if k in found else f"{k} is missing" for k,v in wanted.items())
     return next(filter(None, odd), "")
 
-# %% ../nbs/00_core.ipynb #78625df0
+# %% ../nbs/00_core.ipynb #e8eae1f0
 def write_json(
-    path, # file to write
+    path:str|Path, # file to write
     obj # dicts, lists, numbers, strings, None; numpy values and paths are converted
 ):
     "Write `obj` as JSON atomically. Raises `ValueError` where a number is NaN or infinite."
     write_text(path, json.dumps(_plain(obj), indent=1, allow_nan=False) + "\n")
 
 def read_json(
-    path, # file to read
+    path:str|Path, # file to read
     fields:dict=None, # what must stand in it: for each name a type, a value, or again such a dict; not checked if None
     error:type=RecordError # what is raised
 ): # what it holds
@@ -201,9 +204,9 @@ def hash_json(
     "SHA-256 of `obj` as JSON with sorted keys, so the order of keys does not matter."
     return hash_bytes(json.dumps(_plain(obj), sort_keys=True, allow_nan=False))
 
-# %% ../nbs/00_core.ipynb #dcaa0ddd
+# %% ../nbs/00_core.ipynb #5b92fa3c
 def hash_file(
-    path # file to read, of any size
+    path:str|Path # file to read, of any size
 )->str: # 64 hexadecimal digits, as the command sha256sum prints them
     "SHA-256 of a file's content."
     h = hashlib.sha256()

@@ -16,7 +16,7 @@ from torch import nn
 from .core import ParameterError, WeightsError, atomic_path, hash_arrays, hash_bytes, hash_file
 from .core import read_json, tilde, unknown, write_json
 
-# %% ../nbs/04_encoders.ipynb #52d2a28a
+# %% ../nbs/04_encoders.ipynb #19bb940d
 @dataclass(frozen=True)
 class EncoderSpec:
     "What must be known of an encoder to make it, fold its stem and check its size."
@@ -24,7 +24,7 @@ class EncoderSpec:
     stem:str="" # first convolution
     offset:str="" # tensor that takes up the constant after it: a bias (added) or a running mean (subtracted)
     head:tuple=() # beginnings of the keys that belong to the classifier of the pretrained network
-    size:int=224 # side of the pictures if none is given, in pixels
+    size:int=224 # side of the images if none is given, in pixels
     smallest:int=32 # smallest side it works with
     step:int=1 # the side must be a multiple of this
 
@@ -48,7 +48,7 @@ def _spec(name, size=None):
                              f"use a multiple of {spec.step}")
     return spec,size
 
-# %% ../nbs/04_encoders.ipynb #5a3a3294
+# %% ../nbs/04_encoders.ipynb #8fe56442
 class SmallCNN(nn.Module):
     "Three convolutions and one layer: (n,1,h,w) to (n,128). Sides from 22 pixels up."
     def __init__(self,
@@ -60,7 +60,7 @@ class SmallCNN(nn.Module):
         self.fc,self.drop,self.num_features = nn.Linear(24*26*26, 128),nn.Dropout(dropout),128
 
     def forward_features(self,
-        x:torch.Tensor # pictures (n,1,h,w)
+        x:torch.Tensor # images (n,1,h,w)
     )->torch.Tensor: # maps (n,24,h',w')
         "The maps before pooling, as timm's models name them."
         return self.features(x)
@@ -74,12 +74,12 @@ class SmallCNN(nn.Module):
 
     def forward(self, x): return self.forward_head(self.forward_features(x))
 
-# %% ../nbs/04_encoders.ipynb #7262f1f0
+# %% ../nbs/04_encoders.ipynb #5e7685dd
 def fold_stem(
     kernel:torch.Tensor, # colour kernel (filters,3,h,w)
-    mean, # per channel, of pictures in 0..1 (3,)
-    std, # per channel (3,)
-    grey_mean:float=None # mean for the grey picture; the one that makes the border's error smallest if not given
+    mean:tuple|list|torch.Tensor, # per channel, of images in 0..1 (3,)
+    std:tuple|list|torch.Tensor, # per channel (3,)
+    grey_mean:float=None # mean for the grey image; the one that makes the border's error smallest if not given
 )->tuple: # grey kernel (filters,1,h,w), constant to add (filters,), grey mean, grey std
     "Fold the channels' mean and deviation into a kernel for one grey channel."
     w,mean,std = (torch.as_tensor(v, dtype=torch.float64) for v in (kernel, mean, std))
@@ -89,12 +89,12 @@ def fold_stem(
     s = std.mean()
     return (s*a).to(kernel.dtype), (m*a-d).sum((1,2,3)).to(kernel.dtype), float(m), float(s)
 
-# %% ../nbs/04_encoders.ipynb #0d33c48b
+# %% ../nbs/04_encoders.ipynb #003cd97d
 def grey_tensors(
     name:str, # encoder
     tensors:dict, # of the colour network: key to tensor
-    mean=None, # per channel; timm's for this network if not given
-    std=None # per channel
+    mean:tuple|list=None, # per channel; timm's for this network if not given
+    std:tuple|list=None # per channel
 )->tuple: # tensors for one grey channel, grey mean, grey std
     "Turn the tensors of a colour network into those of a grey encoder without classifier."
     spec = ENCODERS[name]; cfg = timm.get_pretrained_cfg(spec.timm_name)
@@ -117,11 +117,11 @@ def _some(items, n=4):
 
 def _shape(t): return "×".join(map(str, t.shape)) or "a number"
 
-# %% ../nbs/04_encoders.ipynb #0ba62d5b
+# %% ../nbs/04_encoders.ipynb #9d296a7c
 def load_strict(
     model:nn.Module, # the model to fill, changed in place
     tensors:dict, # key to tensor
-    source="the weights" # where they come from, named in the error
+    source:str|Path="the weights" # where they come from, named in the error
 )->int: # number of tensors loaded
     "Load `tensors` if every key and shape fits. Raises `WeightsError` with all that does not, and leaves `model` as it was."
     own = model.state_dict()
@@ -137,17 +137,17 @@ def load_strict(
     model.load_state_dict(tensors, strict=True)
     return len(own)
 
-# %% ../nbs/04_encoders.ipynb #aded42fe
+# %% ../nbs/04_encoders.ipynb #21f06112
 def parameter_hash(
-    model # a module, or its state dict
+    model:nn.Module|dict # a module, or its state dict
 )->str: # 64 hexadecimal digits
     "SHA-256 of all names, parameters and buffers of `model`."
     tensors = model.state_dict() if isinstance(model, nn.Module) else model
     return hash_bytes(*[part for k in sorted(tensors) for part in (k, hash_arrays(tensors[k]))])
 
-# %% ../nbs/04_encoders.ipynb #a5c0b576
+# %% ../nbs/04_encoders.ipynb #6d2cabc4
 def read_tensors(
-    path # a .safetensors file
+    path:str|Path # a .safetensors file
 )->tuple: # key to tensor, and what the file says of itself (dict, empty if nothing)
     "Read the tensors of a safetensors file. Raises `WeightsError` if it is missing, damaged or of another kind."
     path = Path(path)
@@ -182,10 +182,10 @@ def _unwrap(src, obj, key):
         raise WeightsError(f"{src}: which part is meant? It has {_some(map(str, obj), 8)}", "name one with key=")
     return obj[key] if key else obj
 
-# %% ../nbs/04_encoders.ipynb #29c4f17f
+# %% ../nbs/04_encoders.ipynb #40f53e8f
 def convert_pth(
-    src, # foreign .pth, .pt or .bin file
-    dst, # .safetensors file to write
+    src:str|Path, # foreign .pth, .pt or .bin file
+    dst:str|Path, # .safetensors file to write
     sha256:str=None, # what the file's SHA-256 must be, or how it must begin; not checked if not given
     key:str=None, # which part of a checkpoint holds the weights; found if there is one usual name
     strip:str="" # keep only keys that begin so, without this beginning
@@ -304,12 +304,12 @@ def _read_weights(name, weights, weights_file):
     raise WeightsError(f"weights={str(weights)!r} is neither none, imagenet, a run folder that exists nor a .safetensors file",
                        "check the path")
 
-# %% ../nbs/04_encoders.ipynb #6896ff16
+# %% ../nbs/04_encoders.ipynb #6540c73a
 def encoder(
     name:str, # resnet18, resnet50, vit_small, inception_v3 or small_cnn
-    weights="none", # "none", "imagenet", a run folder with encoder.safetensors, or a .safetensors file
-    size:int=None, # side of the pictures in pixels; that of the weights or the encoder's own if not given
-    weights_file=None, # with "imagenet": the file to read, instead of caches and download
+    weights:str|Path="none", # "none", "imagenet", a run folder with encoder.safetensors, or a .safetensors file
+    size:int=None, # side of the images in pixels; that of the weights or the encoder's own if not given
+    weights_file:str|Path=None, # with "imagenet": the file to read, instead of caches and download
     seed:int=None # names the random weights; torch's global stream if not given
 )->nn.Module: # (n,1,size,size) to (n,`num_features`); `cxr` tells name, size, mean and std
     "A fresh encoder for one grey channel, without classifier. Raises `ParameterError`, `WeightsError`."
@@ -324,10 +324,10 @@ def encoder(
                      std=info.get("std", .25), weights=str(weights), source=info.get("source", ""))
     return model
 
-# %% ../nbs/04_encoders.ipynb #dac90dd2
+# %% ../nbs/04_encoders.ipynb #30efd65e
 def export_encoder(
     model:nn.Module, # made by `encoder`
-    folder, # where the two files are written; made if need be
+    folder:str|Path, # where the two files are written; made if need be
     method:str="", # how it was trained
     data_hash:str="", # of what it was trained on
     **extra # more to write down; `mean` and `std` replace the model's

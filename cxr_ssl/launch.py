@@ -12,9 +12,9 @@ import yaml
 from .core import CxrError, ParameterError, disk_errors, read_json
 from .record import param_differences, parameters
 
-# %% ../nbs/28_launch.ipynb #ad3d0225
+# %% ../nbs/28_launch.ipynb #af5094bd
 def find_platform(
-    base="/" # top of the file system
+    base:str|Path="/" # top of the file system
 )->str: # kaggle, colab or local
     "Where this process runs."
     base = Path(base)
@@ -40,9 +40,9 @@ def _inputs(folder):
         if _LEVELS.get(d.name, 0) is not None: found += level
     return found
 
-# %% ../nbs/28_launch.ipynb #da666157
+# %% ../nbs/28_launch.ipynb #db53b091
 def attached(
-    base="/" # top of the file system
+    base:str|Path="/" # top of the file system
 )->list[Path]: # folders
     "Everything attached to this session. Of an own computer, nothing: there, data are named."
     base,kind = Path(base),find_platform(base)
@@ -62,10 +62,10 @@ def _fits(source, folder, options):
     except CxrError: return False
     return True
 
-# %% ../nbs/28_launch.ipynb #289d1ab1
+# %% ../nbs/28_launch.ipynb #4123c449
 def find_root(
     source:str, # a registered source
-    folders, # where it may be, from `attached`
+    folders:list, # where it may be, from `attached`
     deep:int=2, # levels of folders inside these that are looked into as well
     **options # what this source takes beyond the root
 )->Path|None: # the dataset, or None
@@ -75,7 +75,8 @@ def find_root(
         good = {d for d in level if _fits(source, d, options)}
         fit += sorted(good)
         level = [e for d in level if d not in good for e in _dirs(d)[:50]] if i < deep else []
-    if len(fit) > 1: raise ParameterError(f"{len(fit)} attached folders have the layout of {source}: {', '.join(map(str, fit))}", "name one with root=")
+    if len(fit) > 1:
+        raise ParameterError(f"{len(fit)} attached folders have the layout of {source}: {', '.join(map(str, fit))}", "name one with root=")
     return fit[0] if fit else None
 
 # %% ../nbs/28_launch.ipynb #57754d0e
@@ -108,12 +109,12 @@ def _copy(run, out):
             tmp.rename(out)
         finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../nbs/28_launch.ipynb #8f2dc86c
+# %% ../nbs/28_launch.ipynb #79d67e7f
 def bring_back(
-    out, # the run folder
-    within, # the folder that `out` is relative to
+    out:str|Path, # the run folder
+    within:str|Path, # the folder that `out` is relative to
     params:dict, # parameters asked for
-    folders # what is attached, from `attached`
+    folders:list # what is attached, from `attached`
 )->list[str]: # what was done, in words
     "Copy an earlier session's run to `out`, if there is one with these parameters. Raises `ParameterError` when there are two."
     if (Path(out)/"params.json").is_file() or not Path(out).is_relative_to(within): return []
@@ -125,24 +126,25 @@ def bring_back(
     if good: _copy(good[0], Path(out)); said.append(f"copied from {good[0]}; it goes on")
     return said
 
-# %% ../nbs/28_launch.ipynb #817c4c89
+# %% ../nbs/28_launch.ipynb #6a85e3b9
 def _place(out, base, kind):
     "Where the run goes, what that is relative to, and what to say."
     working,drive = base/"kaggle"/"working",base/_DRIVE
     if kind == "kaggle": return working/out,working,f"out={working/out}; Kaggle keeps it as the notebook's output"
     if drive.is_dir(): return drive/"cxr_ssl"/out,drive/"cxr_ssl",f"out={drive/'cxr_ssl'/out}; Drive keeps it, and the same notebook goes on with it"
-    return Path(out),Path(),f"out={out}: it is lost when this session ends; to keep it, mount Drive (from google.colab import drive; drive.mount('/content/drive')) and run this cell again"
+    remedy = "to keep it, mount Drive (from google.colab import drive; drive.mount('/content/drive')) and run this cell again"
+    return Path(out),Path(),f"out={out}: it is lost when this session ends; {remedy}"
 
-# %% ../nbs/28_launch.ipynb #8dda5e6e
+# %% ../nbs/28_launch.ipynb #e15fac20
 class Launched(list):
     "What was decided, a sentence each; shown as lines."
     def __repr__(self): return "\n".join(self)
 
 def launch(
     scope:dict, # the notebook's `globals()`, straight after its parameters
-    base="/" # top of the file system
+    base:str|Path="/" # top of the file system
 )->Launched|None: # what was decided; None where nothing is to be decided
-    "On Kaggle and Colab, set `out` and empty roots in `scope` and bring back an earlier run; elsewhere nothing. Raises `ParameterError` where it would have to guess."
+    "On Kaggle and Colab, set `out` and empty roots in `scope` and bring back an earlier run. Raises `ParameterError` where it would have to guess."
     kind,base = find_platform(base),Path(base)
     if kind == "local" or "CXR_COMMAND" in os.environ or "out" not in scope: return None # cxr_run was told where to write
     folders = attached(base)

@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['OPTIMIZERS', 'SGD', 'LARS', 'optimizer', 'cosine', 'warmup_cosine', 'scaled_lr', 'fit_cosine']
 
-# %% ../nbs/06_optimise.ipynb #547b776c
+# %% ../nbs/06_optimise.ipynb #36031e63
 import math
 import torch
 from fastai.callback.schedule import ParamScheduler
+from fastai.learner import Learner
 from fastcore.basics import patch
 from torch.optim.sgd import sgd
 from .core import ParameterError, unknown
@@ -69,21 +70,21 @@ def _update(self:LARS, ps, h, wd):
         torch._foreach_mul_(grads, list(scale.unbind()))
     self._descend(ps, grads, h, 0.)
 
-# %% ../nbs/06_optimise.ipynb #e4d08e7c
+# %% ../nbs/06_optimise.ipynb #0af2b0f1
 OPTIMIZERS = dict(adamw=AdamW, sgd=SGD, lars=LARS)
 
 def optimizer(
     name:str # a key of `OPTIMIZERS`
-): # an `opt_func` for `make_learner`
+)->type: # an `opt_func` for `make_learner`
     "The optimizer called `name`. Raises `ParameterError`."
     if name in OPTIMIZERS: return OPTIMIZERS[name]
     raise unknown("optimizer", name, OPTIMIZERS)
 
-# %% ../nbs/06_optimise.ipynb #d2a11281
+# %% ../nbs/06_optimise.ipynb #65402df2
 def cosine(
     start:float, # value at 0
     end:float # value at 1
-): # a function of the share that is done, 0..1
+)->callable: # a function of the share that is done, 0..1
     "Half a cosine from `start` to `end`."
     return lambda share: end + (start-end)*(1 + math.cos(math.pi*share))/2
 
@@ -92,13 +93,13 @@ def warmup_cosine(
     warmup:float=.1, # share of the run for the rise, 0 to 1
     start:float=0., # value at 0
     end:float=0. # value at 1
-): # a function of the share that is done, 0..1
+)->callable: # a function of the share that is done, 0..1
     "A straight rise from `start` to `peak`, then half a cosine to `end` (Loshchilov and Hutter, arXiv 1608.03983). Raises `ParameterError`."
     if not 0 <= warmup < 1: raise ParameterError(f"warmup={warmup} is not a share of the run", "use 0 to less than 1")
     fall = cosine(peak, end)
     return lambda share: start + (peak-start)*share/warmup if share < warmup else fall((share-warmup)/(1-warmup))
 
-# %% ../nbs/06_optimise.ipynb #cbcef99e
+# %% ../nbs/06_optimise.ipynb #b3995ac8
 def scaled_lr(
     lr:float, # learning rate for a batch of 256
     bs:int # images in a batch
@@ -107,12 +108,12 @@ def scaled_lr(
     return lr*bs/256
 
 def fit_cosine(
-    learn, # from `make_learner` or `pretrain_learner`
+    learn:Learner, # from `make_learner` or `pretrain_learner`
     epochs:int, # passes over the images
     lr:float, # the highest learning rate
     warmup:float=10, # epochs for the rise; at most half of the run
     end:float=0., # learning rate at the end
-    wd=None # weight decay: a number, a pair for half a cosine, or None for the learner's own
+    wd:float|tuple|list=None # weight decay: a number, a pair for half a cosine, or None for the learner's own
 ):
     "Train with warm-up and cosine decay; killed, the same call goes on. Raises `ParameterError`."
     if epochs < 1: raise ParameterError(f"epochs={epochs}", "use 1 or more")

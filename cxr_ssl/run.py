@@ -27,22 +27,22 @@ from .record import Record, check_same_run
 # %% ../nbs/02_run.ipynb #b2c92bf1
 def _short(name): return re.sub(r"^\d+_", "", name)
 
-# %% ../nbs/02_run.ipynb #034c3632
+# %% ../nbs/02_run.ipynb #f6a492e4
 def experiment_folder()->Path: # nbs/experiments of a clone, or the copy inside an installed package
     "Where the experiments lie."
     root = repo_root()
     return root/"nbs"/"experiments" if root else package_dir()/"experiments"
 
 def experiments(
-    folder=None # where to look; `experiment_folder()` if not given
+    folder:str|Path=None # where to look; `experiment_folder()` if not given
 )->dict[str,Path]: # name without its number to notebook, in the order of the numbers
     "Every experiment."
     return {_short(p.stem):p for p in sorted(Path(folder or experiment_folder()).glob("*.ipynb"))}
 
-# %% ../nbs/02_run.ipynb #8a364660
+# %% ../nbs/02_run.ipynb #9bbfd1ac
 def find_experiment(
     name:str, # with or without its number; or the path of any notebook, ending in .ipynb
-    folder=None # where to look; `experiment_folder()` if not given
+    folder:str|Path=None # where to look; `experiment_folder()` if not given
 )->Path: # the notebook
     "The notebook of experiment `name`. Raises `ParameterError` with the nearest name when there is none."
     if str(name).endswith(".ipynb"):
@@ -62,16 +62,16 @@ def _read(path):
     nb.metadata.setdefault("kernelspec", dict(name="python3", language="python", display_name="python3"))
     return nb
 
-# %% ../nbs/02_run.ipynb #0851e455
+# %% ../nbs/02_run.ipynb #aed625ab
 def question(
-    path # an experiment's notebook
+    path:str|Path # an experiment's notebook
 )->str: # one line; empty when the notebook asks nothing
     "What an experiment asks."
     first = next((c.source for c in _read(path).cells if c.cell_type == "markdown"), "")
     return next((l[2:].strip() for l in first.splitlines() if l.startswith("> ")), "")
 
 def catalogue(
-    folder=None # where to look; `experiment_folder()` if not given
+    folder:str|Path=None # where to look; `experiment_folder()` if not given
 )->str: # one line for each experiment
     "Every experiment with its question, as `cxr_run --list` prints it."
     asks = {k:question(p) for k,p in experiments(folder).items()}
@@ -109,9 +109,9 @@ def _assigned(s):
     target = s.targets[0] if isinstance(s, ast.Assign) else getattr(s, "target", None)
     return getattr(target, "id", None)
 
-# %% ../nbs/02_run.ipynb #80dcf625
+# %% ../nbs/02_run.ipynb #6bd8c3c2
 def experiment_parameters(
-    path # an experiment's notebook
+    path:str|Path # an experiment's notebook
 )->dict[str,Parameter]: # by name, in the notebook's order
     "The parameters of an experiment. Raises `ParameterError` naming one that cannot be read."
     nb = _read(path)
@@ -125,16 +125,16 @@ def experiment_parameters(
     try: return {k:_parameter(v) for k,v in read.items()}
     except (ValueError, SyntaxError) as e: raise _bad_cell(path, f"a parameter cannot be read: {e}") from None
 
-# %% ../nbs/02_run.ipynb #31aa9cd8
+# %% ../nbs/02_run.ipynb #b3df5984
 def describe(
-    path # an experiment's notebook
+    path:str|Path # an experiment's notebook
 )->str: # several lines
     "An experiment's question and typed parameters, as `cxr_run --help NAME` prints them."
-    known = experiment_parameters(path).values()
+    fit = experiment_parameters(path); known = fit.values()
     width = min(40, max(len(str(p)) for p in known))
     lines = [f"cxr_run {_short(Path(path).stem)} key=value ...", question(path), ""]
     lines += [f"  {str(p):{width}}  {p.comment}" for p in known]
-    files = ", ".join(sorted(p.stem for p in (Path(path).parent/"params").glob("*.yaml")))
+    files = ", ".join(p.stem for p in sorted((Path(path).parent/"params").glob("*.yaml")) if set(read_settings(p, p.parent.parent)) <= set(fit))
     return "\n".join(lines + (["", f"files of settings for -f: {files}"] if files else []))
 
 # %% ../nbs/02_run.ipynb #4a3402c7
@@ -189,10 +189,10 @@ def check_parameters(
     if faults: raise ParameterError("\n".join(faults), f"cxr_run --help {experiment} shows every parameter")
     return good
 
-# %% ../nbs/02_run.ipynb #06a973db
+# %% ../nbs/02_run.ipynb #f180006d
 def read_settings(
-    file, # path of a YAML file, or the name of one in folder `params` beside the experiments
-    folder # the folder of the experiment
+    file:str|Path, # path of a YAML file, or the name of one in folder `params` beside the experiments
+    folder:str|Path # the folder of the experiment
 )->dict: # name to value
     "The settings in a YAML file. Raises `ParameterError` when it is missing or is no mapping."
     path,shelf = Path(file),Path(folder)/"params"
@@ -265,12 +265,12 @@ def _state(out):
     if not (out/"params.json").exists(): return "new"
     return "complete" if Record.open(out).complete else "begun"
 
-# %% ../nbs/02_run.ipynb #2e1ba731
+# %% ../nbs/02_run.ipynb #5216bf86
 def plan_run(
     name:str, # experiment, or the path of a notebook
     given:dict, # name to value, as words or values
-    files=(), # YAML files of settings, merged in this order before `given`
-    folder=None # where the experiments lie; `experiment_folder()` if not given
+    files:list|tuple=(), # YAML files of settings, merged in this order before `given`
+    folder:str|Path=None # where the experiments lie; `experiment_folder()` if not given
 )->Plan: # ready for `execute`
     "Check a run before it starts. Raises a `CxrError` for anything that is wrong with it."
     path = find_experiment(name, folder)
@@ -460,12 +460,12 @@ def execute(
             raise _kernel_died(progress, progress.log.read_text(errors="replace")) from None
     return plan.out
 
-# %% ../nbs/02_run.ipynb #9f510d34
+# %% ../nbs/02_run.ipynb #5665cc22
 def run_experiment(
     name:str, # experiment, or the path of a notebook
-    out=None, # the run folder; the experiment's own default if not given
-    files=(), # YAML files of settings
-    folder=None, # where the experiments lie; `experiment_folder()` if not given
+    out:str|Path=None, # the run folder; the experiment's own default if not given
+    files:list|tuple=(), # YAML files of settings
+    folder:str|Path=None, # where the experiments lie; `experiment_folder()` if not given
     stream=None, # where to show progress; nowhere if not given
     **params # the experiment's parameters
 )->Path: # the run folder
@@ -529,9 +529,9 @@ def _terminable():
         if hasattr(signal, "SIGALRM"): signal.alarm(0)
         signal.signal(signal.SIGTERM, old)
 
-# %% ../nbs/02_run.ipynb #7c630514
+# %% ../nbs/02_run.ipynb #a2dfe30a
 def main(
-    argv=None # words of the command line; those of this process if not given
+    argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 1 failed, 2 refused, 3 time budget used up, 130 or 143 stopped
     "The command `cxr_run`."
     argv = list(sys.argv[1:] if argv is None else argv)

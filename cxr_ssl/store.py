@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['differences', 'Store', 'key_of', 'cores', 'parallel']
 
-# %% ../nbs/05_store.ipynb #314e45a0
+# %% ../nbs/05_store.ipynb #938b916c
 import json, math, os, threading, time, zlib
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
@@ -14,9 +14,10 @@ from operator import index
 from pathlib import Path
 import numpy as np
 from fastcore.basics import patch
-from .core import DataError, DiskError, ParameterError, disk_errors, hash_bytes, lock_file, progress, read_json, short, write_json
+from .core import DataError, DiskError, ParameterError, disk_errors, hash_bytes, lock_file
+from .core import progress, read_json, short, write_json
 
-# %% ../nbs/05_store.ipynb #1550264b
+# %% ../nbs/05_store.ipynb #3a716295
 _FORMAT = 1 # of the files
 _AXES = 4   # most axes that an array may have
 
@@ -32,7 +33,8 @@ def _record(note):
 def _form(dtype, note):
     "The dtypes of a store's values and records, or `ParameterError` where values have no size or are Python objects."
     try: dtype,record = np.dtype(dtype),_record(note)
-    except Exception as e: raise ParameterError(f"dtype {short(dtype)} with the note {short(note)} is none: {e}", "name numpy dtypes") from e # numpy raises anything
+    # numpy raises anything
+    except Exception as e: raise ParameterError(f"dtype {short(dtype)} with the note {short(note)} is none: {e}", "name numpy dtypes") from e
     if dtype.itemsize and not (dtype.hasobject or record.hasobject): return dtype,record
     raise ParameterError(f"values of dtype {dtype} with the note {short(note)} cannot lie in a file", "use numbers")
 
@@ -69,15 +71,15 @@ def differences(
     short = lambda v: v[:12] if isinstance(v, str) else v
     return [f"{k} {short(a.get(k))} instead of {short(b.get(k))}" for k in {**b, **a} if a.get(k) != b.get(k)]
 
-# %% ../nbs/05_store.ipynb #ee0303f3
+# %% ../nbs/05_store.ipynb #480e552d
 class Store:
     "Arrays of one dtype in a folder, by key. Raises `DataError` where the folder holds something else, `DiskError` where it cannot be written."
     patience = math.inf # seconds to wait for another process that writes
     def __init__(self,
-        path, # folder; made if need be
-        dtype="uint8", # of all arrays; shapes may differ
-        about=None, # dict of plain values: what these arrays are; kept, and compared when the folder exists
-        note=() # fields of a note that goes with each array: (name, numpy dtype) or (name, dtype, shape)
+        path:str|Path, # folder; made if need be
+        dtype:str|type|np.dtype="uint8", # of all arrays; shapes may differ
+        about:dict=None, # dict of plain values: what these arrays are; kept, and compared when the folder exists
+        note:list|tuple=() # fields of a note that goes with each array: (name, numpy dtype) or (name, dtype, shape)
     ):
         self.path,(self.dtype,self.record) = Path(path),_form(dtype, note)
         self.head = dict(format=_FORMAT, dtype=self.dtype.str, note=[list(f) for f in note], about=about or {})
@@ -117,17 +119,18 @@ def _load(self:Store):
     self.size = int(self.records[-1]["start"]+self.records[-1]["size"]) if len(self.records) else 0 # values in use
     self._sorted = None
 
-# %% ../nbs/05_store.ipynb #f1803e0c
+# %% ../nbs/05_store.ipynb #dec3f6cf
 @patch(cls_method=True)
 def open(cls:Store,
-    path # folder of a store
+    path:str|Path # folder of a store
 )->Store: # ready to read; whatever was being written to it is not seen
     "Open a store that exists. Raises `DataError`."
     head = Path(path)/"store.json"
     if not head.is_file(): raise DataError(f"there is no store in {path}", "check the path")
     found = read_json(head, _HEAD, DataError)
     try: _form(found["dtype"], found["note"])
-    except ParameterError as e: raise DataError(f"{head} is damaged: {e.what}", "restore it from a copy, or delete the folder and make it again") from e
+    except ParameterError as e:
+        raise DataError(f"{head} is damaged: {e.what}", "restore it from a copy, or delete the folder and make it again") from e
     return cls(path, found["dtype"], found["about"], found["note"])
 
 # %% ../nbs/05_store.ipynb #34f09ea6
@@ -198,13 +201,13 @@ def matrix(self:Store)->np.ndarray: # (n, *shape), in the order of `keys`; read-
     if odd.any(): raise DataError(f"{self.path} holds arrays of different shapes ({odd.sum()} are not like the first)", "use get")
     return self.data[:self.size].reshape(len(self), *[s for s in shapes[0] if s >= 0])
 
-# %% ../nbs/05_store.ipynb #9e4164d5
+# %% ../nbs/05_store.ipynb #fcb0459c
 def cores()->int: # at least 1
     "How many cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 def parallel(
-    f, # function of one item
+    f:callable, # function of one item
     items, # anything to loop over
     threads:int=None # how many work at a time; as many as there are cores, up to 8, if None
 ): # `f` of each item, in order
@@ -309,15 +312,15 @@ def extend(self:Store,
             if e[0] not in seen and self.find(e[0])[0] < 0: seen.add(e[0]); yield e
     with self.alone(): _append(self, fresh(), every)
 
-# %% ../nbs/05_store.ipynb #5490f13d
+# %% ../nbs/05_store.ipynb #e8d1d63b
 @patch
 def fill(self:Store,
     keys, # keys (n,)
-    make, # function of an item; returns its array or, where the store has notes, its array and its note
-    items=None, # a list: what `make` is called with for each key; the key itself if None
+    make:callable, # function of an item; returns its array or, where the store has notes, its array and its note
+    items:list=None, # a list: what `make` is called with for each key; the key itself if None
     threads:int=None, # how many make arrays at a time; as many as there are cores, up to 8, if None
     desc:str="", # what the progress line says; none is shown if empty
-    catch=(), # types of errors to collect; others are raised
+    catch:type|tuple=(), # types of errors to collect; others are raised
     every:float=1. # seconds between two flushes: the work at risk
 )->dict: # the errors that were caught, by key
     "Make and append the arrays whose keys are not there, in the order of `keys`. Raises `DiskError`, and what `make` raises."

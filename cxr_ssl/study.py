@@ -39,13 +39,13 @@ def _effort(params):
     "How much work a run is, beside others of its kind."
     return max(params.get("epochs", 1), 1)*params.get("passes", 1)*params.get("label_fraction", 1.)
 
-# %% ../nbs/07_study.ipynb #c643c76a
+# %% ../nbs/07_study.ipynb #f1721b78
 class Study:
     "Runs of one experiment. Raises a `CxrError` for a run that could not start."
     def __init__(self,
         experiment:str, # its name, or the path of a notebook
         runs:dict, # name of a run -> its parameters
-        out, # folder of the study; each run has one in it
+        out:str|Path, # folder of the study; each run has one in it
         **common # parameters that all runs share
     ):
         if not runs: raise ParameterError("a study of no runs", "give at least one")
@@ -69,7 +69,7 @@ def states(self:Study)->pd.DataFrame: # run, state (new, begun, complete), minut
         rows.append(dict(run=k, state=state, minutes=env.get("wall_seconds", 0.)/60))
     return pd.DataFrame(rows)
 
-# %% ../nbs/07_study.ipynb #1a745e87
+# %% ../nbs/07_study.ipynb #61817e10
 @patch
 def cost(self:Study)->float: # minutes on one process; NaN before any run is complete
     "What the missing runs will take, judged by those that are complete."
@@ -84,8 +84,10 @@ def cost(self:Study)->float: # minutes on one process; NaN before any run is com
 def __repr__(self:Study):
     n,minutes = self.states().state.value_counts(),self.cost()
     left = len(self)-n.get("complete", 0)
-    price = "" if not left else "; their time is known when the first one is done" if math.isnan(minutes) else f"; about {minutes:.0f} minutes for the rest, one after another"
-    return f"{len(self)} runs of {self.experiment} in {self.out}: {n.get('complete', 0)} complete, {n.get('begun', 0)} begun, {n.get('new', 0)} new{price}"
+    counts = ", ".join(f"{n.get(s, 0)} {s}" for s in ("complete","begun","new"))
+    known = f"about {minutes:.0f} minutes for the rest, one after another"
+    price = "" if not left else "; their time is known when the first one is done" if math.isnan(minutes) else f"; {known}"
+    return f"{len(self)} runs of {self.experiment} in {self.out}: {counts}{price}"
 
 # %% ../nbs/07_study.ipynb #17bff27a
 def _command(plan):
@@ -102,7 +104,7 @@ def _call(plan, threads):
         return ""
     return p.stderr[p.stderr.rfind("cxr_run: "):].strip() or f"exit code {p.returncode}"
 
-# %% ../nbs/07_study.ipynb #6f4f0cbb
+# %% ../nbs/07_study.ipynb #c6c75108
 @patch
 def run(self:Study,
     parallel:int=1 # runs at a time
@@ -118,6 +120,7 @@ def run(self:Study,
             if why := job.result(): failed[k] = why
             done += 1
     status.close(f"{done-len(failed)} runs done in {(time.monotonic()-t0)/60:.1f} min")
-    if failed: raise RunFailed("; ".join(f"run {k}: {v}" for k,v in list(failed.items())[:3]) + (f"; and {len(failed)-3} more" if len(failed) > 3 else ""),
-                               "mend the cause; the same call does what is missing")
+    more = f"; and {len(failed)-3} more" if len(failed) > 3 else ""
+    what = "; ".join(f"run {k}: {v}" for k,v in list(failed.items())[:3])
+    if failed: raise RunFailed(what+more, "mend the cause; the same call does what is missing")
     return self.states()

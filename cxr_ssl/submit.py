@@ -19,12 +19,12 @@ from .eval.card import write_cards
 from .run import _settings, _short, check_parameters, experiment_parameters, find_experiment, read_settings
 from .study import Study
 
-# %% ../nbs/29_submit.ipynb #07920914
+# %% ../nbs/29_submit.ipynb #815c4bc9
 def set_notebook(
     name:str, # experiment, or the path of a notebook
     given:dict, # parameters, as words or values
-    files=() # YAML files of settings, merged in this order before `given`
-): # the notebook without outputs, its parameters set
+    files:list|tuple=() # YAML files of settings, merged in this order before `given`
+)->nbformat.NotebookNode: # the notebook without outputs, its parameters set
     "An experiment's notebook with other parameters. Raises `ParameterError` for any that it does not have."
     path = find_experiment(name)
     known,short,typed = experiment_parameters(path),_short(path.stem),{}
@@ -38,7 +38,7 @@ def set_notebook(
         if c.cell_type == "code": c.outputs,c.execution_count = [],None
     return nb
 
-# %% ../nbs/29_submit.ipynb #d4ab4025
+# %% ../nbs/29_submit.ipynb #93561c5a
 def _slug(text):
     "A title as Kaggle writes it in an address."
     return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
@@ -46,31 +46,35 @@ def _slug(text):
 def _check_refs(kind, refs, form):
     "Raise `ParameterError` for a reference that is not of the form `owner/name`, or `name` for a competition."
     for r in refs:
-        if not re.fullmatch(form, r): raise ParameterError(f"{kind} {r!r} is not {'owner/name' if '/' in form else 'the name in its address'}", f"copy it from the address of the {kind} on Kaggle")
+        if not re.fullmatch(form, r):
+            raise ParameterError(f"{kind} {r!r} is not {'owner/name' if '/' in form else 'the name in its address'}",
+                                 f"copy it from the address of the {kind} on Kaggle")
 
-# %% ../nbs/29_submit.ipynb #5ffc5f78
+# %% ../nbs/29_submit.ipynb #fb947cfe
 def kernel_metadata(
     user:str, # your name on Kaggle, as in the address of your profile
     title:str, # 5 to 50 characters; the notebook's address is made from it
     code_file:str, # the notebook's file name
-    datasets=(), # owner/name of each dataset to attach
-    kernels=(), # owner/name of each notebook whose output is attached, to go on with its run
-    competitions=(), # name of each competition whose data are attached
+    datasets:list|tuple=(), # owner/name of each dataset to attach
+    kernels:list|tuple=(), # owner/name of each notebook whose output is attached, to go on with its run
+    competitions:list|tuple=(), # name of each competition whose data are attached
     gpu:bool=True # ask for a GPU
 )->dict: # what Kaggle's `kernel-metadata.json` holds
     "What Kaggle wants to know about a notebook. Raises `ParameterError` for a name that it would refuse."
     pair = r"[\w-]+/[\w.-]+"
-    for kind,refs,form in (("dataset",datasets,pair),("notebook",kernels,pair),("competition",competitions,r"[\w.-]+"),("user",[user],r"[\w-]+")): _check_refs(kind, refs, form)
+    for kind,refs,form in (("dataset",datasets,pair),("notebook",kernels,pair),("competition",competitions,r"[\w.-]+"),("user",[user],r"[\w-]+")):
+        _check_refs(kind, refs, form)
     if not 5 <= len(title) <= 50: raise ParameterError(f"title {title!r} has {len(title)} characters", "Kaggle wants 5 to 50; name it with --title")
-    return dict(id=f"{user}/{_slug(title)}", title=title, code_file=code_file, language="python", kernel_type="notebook", is_private=True, enable_gpu=gpu,
+    return dict(id=f"{user}/{_slug(title)}", title=title, code_file=code_file, language="python", kernel_type="notebook",
+                is_private=True, enable_gpu=gpu,
                 enable_internet=True, dataset_sources=[*datasets], competition_sources=[*competitions], kernel_sources=[*kernels], model_sources=[])
 
-# %% ../nbs/29_submit.ipynb #f5edea1c
+# %% ../nbs/29_submit.ipynb #694b5935
 def kernel_folder(
-    folder, # to write into; must not hold anything
+    folder:str|Path, # to write into; must not hold anything
     name:str, # experiment
     given:dict, # its parameters
-    files=(), # YAML files of settings
+    files:list|tuple=(), # YAML files of settings
     user:str="", # your name on Kaggle
     title:str="", # of the notebook; made from the experiment's name if empty
     **kwargs # further arguments of `kernel_metadata`
@@ -84,9 +88,9 @@ def kernel_folder(
     write_json(folder/"kernel-metadata.json", about)
     return folder
 
-# %% ../nbs/29_submit.ipynb #7f595272
+# %% ../nbs/29_submit.ipynb #0651857d
 def papermill_line(
-    notebook, # its path
+    notebook:str|Path, # its path
     params:dict # its parameters; `out` is the run folder
 )->str: # a shell command
     "A run as a plain papermill command, which writes the executed notebook into the run folder."
@@ -110,16 +114,17 @@ def _stop(study, parallel=1):
     if study_lines(study): raise _Found(study)
     return study.states()
 
-# %% ../nbs/29_submit.ipynb #6c939d67
+# %% ../nbs/29_submit.ipynb #d242ce6c
 def experiment_lines(
     name:str, # experiment that holds a study
     given:dict, # its parameters
-    files=() # YAML files of settings
+    files:list|tuple=() # YAML files of settings
 )->list[str]: # a shell command for each run that can start now; none if all are complete
     "The runs of an experiment's study as papermill commands. Raises `ParameterError` for an experiment without a study."
     cells = [c.source for c in set_notebook(name, given, files).cells if c.cell_type == "code"]
     last = max((i for i,c in enumerate(cells) if re.search(r"\.run\(", c)), default=None)
-    if last is None or not any("Study(" in c for c in cells): raise ParameterError(f"{name} holds no study: it is one run", "submit it as it is, with cxr_run or papermill")
+    if last is None or not any("Study(" in c for c in cells):
+        raise ParameterError(f"{name} holds no study: it is one run", "submit it as it is, with cxr_run or papermill")
     scope = dict(__name__="__main__", display=lambda *_, **__: None)
     with replaced.object(Study, "run", _stop), redirect_stdout(sys.stderr):
         try:
@@ -127,7 +132,7 @@ def experiment_lines(
         except _Found as f: return study_lines(f.study)
     return []
 
-# %% ../nbs/29_submit.ipynb #93bed133
+# %% ../nbs/29_submit.ipynb #4f3896b2
 _USAGE = """cxr_launch kaggle NAME key=value ... [-f FILE] --user NAME --to FOLDER   a folder for `kaggle kernels push`
        cxr_launch lines NAME key=value ... [-f FILE]                         a study as papermill commands
        cxr_launch card RUN                                                   model card and CLAIM checklist of a run"""
@@ -142,7 +147,8 @@ def _parser():
     p.add_argument("--user", default="", help="kaggle: your name there")
     p.add_argument("--to", default="", help="kaggle: the folder to write")
     p.add_argument("--title", default="", help="kaggle: of the notebook")
-    for k in ("dataset","kernel","competition"): p.add_argument(f"--{k}", action="append", default=[], help=f"kaggle: a {k} to attach; may be repeated")
+    for k in ("dataset","kernel","competition"):
+        p.add_argument(f"--{k}", action="append", default=[], help=f"kaggle: a {k} to attach; may be repeated")
     p.add_argument("--cpu", action="store_true", help="kaggle: ask for no GPU")
     return p
 
@@ -161,9 +167,9 @@ def _do(a):
     made = kernel_folder(a.to, name, given, a.file, a.user, a.title, datasets=a.dataset, kernels=a.kernel, competitions=a.competition, gpu=not a.cpu)
     return [f"kaggle kernels push -p {made}"]
 
-# %% ../nbs/29_submit.ipynb #3e842f2f
+# %% ../nbs/29_submit.ipynb #e40cceef
 def main(
-    argv=None # words of the command line; those of this process if not given
+    argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 2 refused
     "The command `cxr_launch`."
     logging.getLogger("papermill").setLevel(logging.ERROR)

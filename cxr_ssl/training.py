@@ -7,7 +7,7 @@ __all__ = ['PRECISIONS', 'has_bf16', 'pick_dtype', 'low_precision', 'compiled', 
            'History', 'bar_text', 'Bar', 'NaNGuard', 'SetEpoch', 'Seed', 'KeepBest', 'save_state', 'load_state',
            'Checkpoint', 'Stopped', 'Stop', 'make_learner']
 
-# %% ../nbs/03_training.ipynb #eab85707
+# %% ../nbs/03_training.ipynb #53bcddb8
 import json, math, random, signal, threading, time, warnings
 from contextlib import contextmanager, nullcontext
 from glob import escape
@@ -18,6 +18,7 @@ from fastai.callback.core import TrainEvalCallback, event
 from fastai.callback.fp16 import MixedPrecision
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import GradientAccumulation
+from fastai.data.core import DataLoaders
 from fastai.learner import CastToTensor, Learner, Recorder
 from fastai.optimizer import Optimizer, OptimWrapper
 from fastai.torch_core import to_float
@@ -32,7 +33,7 @@ import torch.distributed as dist
 from .core import CxrError, DiskError, RecordError, Status, any_process, atomic_path, disk_errors, hash_bytes
 from .core import process_rank, processes, unknown
 
-# %% ../nbs/03_training.ipynb #965ceef7
+# %% ../nbs/03_training.ipynb #39f88535
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
 
 def has_bf16()->bool: # True where bfloat16 is fast
@@ -43,7 +44,7 @@ def has_bf16()->bool: # True where bfloat16 is fast
 
 def pick_dtype(
     precision:str, # "auto", or a key of `PRECISIONS`
-    device # where the model is trained
+    device:str|torch.device # where the model is trained
 )->torch.dtype|None: # None for float32 throughout
     "What the forward pass runs in: `auto` is the fastest that the device has in hardware. Raises `ParameterError`."
     if precision != "auto":
@@ -162,11 +163,11 @@ class FitCallback(Callback):
     def leave(self): # for what must be undone: fastai has no event for a fit that was broken off
         "Called when a fit ends, however it ends."
 
-# %% ../nbs/03_training.ipynb #f69ae9b1
+# %% ../nbs/03_training.ipynb #0d42b309
 class Decaying(Optimizer):
     "What optimizers here share: parameters with one dimension are not decayed. Subclasses fill in `_update(parameters, hypers, wd)`."
     def step(self,
-        closure=None # not used; torch's optimizers have it
+        closure:callable=None # not used; torch's optimizers have it
     ):
         "Update every parameter that has a gradient."
         for ps,h in zip(self.param_lists, self.hypers):
@@ -221,7 +222,7 @@ class History(FitCallback):
 # %% ../nbs/03_training.ipynb #b22fb2f0
 def _on(v, device): return v.to(device or "cpu") if isinstance(v, torch.Tensor) else v
 
-# %% ../nbs/03_training.ipynb #1e8e5a3e
+# %% ../nbs/03_training.ipynb #25615017
 @patch
 def add(self:History,
     **values # columns of this epoch's row: name=number
@@ -239,6 +240,7 @@ def after_epoch(self:History):
     self.rows.append(dict(epoch=self.epoch) | row)
     if self.record is not None: self.record.log(self.arm, self.epoch, **row)
 
+# %% ../nbs/03_training.ipynb #92c168bc
 @patch
 def state(self:History)->dict: # goes into checkpoints
     "The rows so far, and the sums of the epoch that is running."
@@ -456,9 +458,9 @@ def _digest(body, tensors):
     head = lambda k,t: f"{k} {t.dtype} {tuple(t.shape)}"
     return hash_bytes(body, *[x for k,t in sorted(tensors.items()) for x in (head(k, t), raw(t))])
 
-# %% ../nbs/03_training.ipynb #07d5261a
+# %% ../nbs/03_training.ipynb #7f1ec4a2
 def save_state(
-    path, # file to write, whole or not at all
+    path:str|Path, # file to write, whole or not at all
     state:dict # tensors, numbers, strings, None, in nested dicts (with string keys) and lists
 ):
     "Write `state` to one safetensors file with its SHA-256. Raises `DiskError` when it cannot be written."
@@ -468,7 +470,7 @@ def save_state(
     with atomic_path(path) as tmp: tmp.write_bytes(data)
 
 def load_state(
-    path # file written by `save_state`
+    path:str|Path # file written by `save_state`
 )->dict: # what was saved; tuples come back as lists, tensors on the CPU
     "Read a state. Raises `RecordError` when the file is missing, cut short, altered or something else."
     remedy = "delete it, or restore it from a copy"
@@ -549,12 +551,12 @@ def _difference(theirs, ours):
     words = [f"{k} is {theirs.get(k, 'absent')} there and {ours.get(k, 'absent')} here" for k in keys[:3]]
     return "; ".join(words + ([f"and {len(keys)-3} more"] if len(keys) > 3 else []))
 
-# %% ../nbs/03_training.ipynb #e752d939
+# %% ../nbs/03_training.ipynb #8c846000
 class Checkpoint(FitCallback):
     "Saves the state of training between two batches; a fit called again goes on from the newest good file."
     order,run_valid = -20,False # before all others, save for `Seed`
     def __init__(self,
-        folder, # where the files are kept
+        folder:str|Path, # where the files are kept
         prefix:str="model", # the files' name, in front of the number of epochs (and batches) done
         keep:int=2, # how many to keep, 2 or more
         every:float=30., # seconds between two saves; 0 saves whenever it can
@@ -754,19 +756,19 @@ def leave(self:Stop):
     "Give SIGTERM back to whoever had it."
     if "old" in vars(self): signal.signal(signal.SIGTERM, self.old or signal.SIG_DFL); del self.old
 
-# %% ../nbs/03_training.ipynb #ff03b5c7
+# %% ../nbs/03_training.ipynb #58e458e0
 def make_learner(
     model:nn.Module, # what is trained
-    dls, # fastai `DataLoaders`: train, and valid if there is one
-    loss_func, # (prediction, *targets) -> scalar
+    dls:DataLoaders, # fastai `DataLoaders`: train, and valid if there is one
+    loss_func:callable, # (prediction, *targets) -> scalar
     lr:float=1e-3, # learning rate; the highest of a one-cycle fit
     wd:float=.01, # weight decay of parameters with two dimensions or more
     record=None, # a `Record`: history and checkpoints are written there
     arm:str="model", # the name of this model in the record
     metrics=None, # functions (prediction, target) -> number, averaged over the valid part
-    cbs=(), # further callbacks
+    cbs:Callback|list|tuple=(), # further callbacks
     seed:int=0, # of dropout and everything else that is left to chance
-    opt_func=AdamW, # builds the optimizer, as fastai's do
+    opt_func:callable=AdamW, # builds the optimizer, as fastai's do
     every:float=30., # seconds between checkpoints
     about:dict=None, # anything else that tells this run from another: JSON values
     bar:bool=True, # show a line of progress?

@@ -6,7 +6,7 @@
 __all__ = ['LOSSES', 'Embedded', 'embedded', 'Head', 'EmbeddingLoader', 'margin_loss', 'cosine_loss', 'supcon_loss', 'draw_pairs',
            'PairLoader', 'head_learner', 'fit_head', 'predict_head']
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #888011cd
+# %% ../../nbs/61_adapt.contrastive.ipynb #b3ff3e8f
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
 from dataclasses import dataclass
@@ -18,13 +18,15 @@ from functools import partial
 from torch import nn
 from ..core import DataError, ParameterError, hash_arrays, pick_device, rng, unknown
 from ..data.labels import is_exclusive
+from ..data.splits import Protocol
 from ..eval.metrics import predictions_table
 from ..finetune.imbalance import make_loss
 from ..finetune.schedules import EarlyStop
 from ..finetune.training import ValidAUC, _measurable, _seeded
+from ..record import Record
 from ..training import KeepBest, make_learner
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #60735bef
+# %% ../../nbs/61_adapt.contrastive.ipynb #f8edcd24
 @dataclass
 class Embedded:
     "The embeddings of one part, with targets and patients. Make one with `embedded`."
@@ -41,24 +43,25 @@ class Embedded:
 def embedded(
     cache, # `Embeddings` that hold the images
     bank, # where labels come from
-    protocol, # of the bank's manifest
-    part="train" # name of a part, or image ids (n,)
+    protocol:Protocol, # of the bank's manifest
+    part:str|np.ndarray|list="train" # name of a part, or image ids (n,)
 )->Embedded: # in the order of the ids
     "The embeddings of a part of `protocol`. Raises `DataError` where an embedding is missing."
     ids = np.asarray(protocol.parts[part] if isinstance(part, str) else part, np.uint64)
     y = protocol.targets(bank.manifest, ids)
     odd = ((y < 0) | (y > 1)).any(0)
     if odd.any():
-        raise DataError(f"label {protocol.labels[odd.argmax()]!r} has values that are neither absent nor present", "split with a policy for uncertain labels")
+        raise DataError(f"label {protocol.labels[odd.argmax()]!r} has values that are neither absent nor present",
+                        "split with a policy for uncertain labels")
     rows = bank.manifest.rows(ids)[["patient","view","dataset"]].reset_index(drop=True)
     return Embedded(cache.get(ids), y, ids, rows, protocol.labels, bool(protocol.exclusive and is_exclusive(y)))
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #f80f6433
+# %% ../../nbs/61_adapt.contrastive.ipynb #095cbe04
 class Head(nn.Module):
     "A small network on embeddings: trunk, rectifier, one layer. Gives logits (n,k)."
     def __init__(self,
         dim:int, # of the embeddings
-        labels, # label names (k,)
+        labels:list|tuple, # label names (k,)
         hidden:tuple=(128,64), # widths of the layers between; pairs are compared in the last
         dropout:float=0., # share of the last width dropped before the scores, 0 to 1
         seed:int=0 # of the weights
@@ -79,26 +82,26 @@ class Head(nn.Module):
 
     def forward(self, x): return self.top(self.drop(self.embed(x).relu()))
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #73249b1f
+# %% ../../nbs/61_adapt.contrastive.ipynb #220251b3
 @patch
 def standardise(self:Head,
-    x # embeddings of the train part (n,dim)
+    x:np.ndarray|torch.Tensor # embeddings of the train part (n,dim)
 )->Head: # itself
     "Measure by which shift and scale each dimension gets mean 0 and deviation 1; constant ones are only shifted."
     x = torch.as_tensor(x, dtype=torch.float64); std = x.std(0, correction=0)
     self.centre.copy_(x.mean(0)); self.scale.copy_(torch.where(std > 1e-6*x.abs().mean(), std, 1))
     return self
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #78a1afe6
+# %% ../../nbs/61_adapt.contrastive.ipynb #17903436
 class EmbeddingLoader(DataLoader):
     "Batches (x, y) of what lies in memory, for fastai's `Learner`."
     def __init__(self,
-        x, # embeddings (n,d)
-        y, # targets (n,k)
+        x:np.ndarray|torch.Tensor, # embeddings (n,d)
+        y:np.ndarray|torch.Tensor, # targets (n,k)
         bs:int=32, # images in a batch
         shuffle:bool=False, # a new order every epoch
         seed:int=0, # names the orders
-        device=None # where the batches are
+        device:str|torch.device=None # where the batches are
     ):
         super().__init__(bs=bs, shuffle=shuffle, indexed=True, n=len(x), device=device)
         self.x,self.y = (torch.as_tensor(v, dtype=torch.float32, device=device) for v in (x,y))
@@ -207,7 +210,7 @@ class _Embedding(nn.Module):
 
 def _pair_loss(f, pred, same): return f(*pred, same)
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #4aba36ce
+# %% ../../nbs/61_adapt.contrastive.ipynb #fa753f7a
 LOSSES = dict(margin=margin_loss, cosine=cosine_loss, supcon=supcon_loss) # of embeddings, by name
 
 def _check_parts(head, train, valid):
@@ -215,7 +218,8 @@ def _check_parts(head, train, valid):
     for name,part in dict(train=train, valid=valid).items():
         if not len(part): raise DataError(f"the {name} part is empty", f"split with a share for {name}")
         if part.labels != head.labels:
-            raise DataError(f"the {name} part has the labels {', '.join(part.labels)}, the head {', '.join(head.labels)}", "make both for the same labels")
+            raise DataError(f"the {name} part has the labels {', '.join(part.labels)}, the head {', '.join(head.labels)}",
+                            "make both for the same labels")
         if part.x.shape[1:] != head.centre.shape:
             raise DataError(f"the {name} part has embeddings of shape {part.x.shape[1:]}, the head takes {tuple(head.centre.shape)}",
                             "use one encoder for all parts, with pool=True")
@@ -235,21 +239,21 @@ def _task(head, train, valid, how, bs, seed, device, options):
 
 def _top(model): return [list(model.top.parameters())]
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #3b83c7c0
+# %% ../../nbs/61_adapt.contrastive.ipynb #37961529
 def head_learner(
     head:Head, # this object is trained
     train:Embedded, # what it learns from
     valid:Embedded, # what chooses the epoch
     how:str="bce", # "bce": labels; "margin", "cosine" or "supcon": the trunk alone, by this loss of embeddings
     frozen:bool=False, # the trunk stays as it is
-    record=None, # a `Record`, for history and checkpoints
+    record:Record=None, # a `Record`, for history and checkpoints
     arm:str="head", # the name of this fit in the record
     bs:int=None, # images or pairs per step; if not given 32, and 256 for supcon, which compares within a batch
     lr:float=1e-3, # learning rate
     patience:int=10, # epochs without progress on valid before the fit ends
     seed:int=0, # of order, pairs and dropout
-    device="auto", # where to train, see `pick_device`
-    cbs=(), # further callbacks
+    device:str|torch.device="auto", # where to train, see `pick_device`
+    cbs:list|tuple=(), # further callbacks
     options:dict=None, # of the loss: margin, tau, or what `make_loss` takes, such as imbalance
     **kwargs # for `make_learner`; the weight decay is 0, as in the study, if none is given
 )->Learner: # `fit(epochs)` trains, goes on after a kill, and leaves the best epoch's weights in `head`
@@ -284,7 +288,7 @@ def fit_head(
     learn.fit(epochs)
     return learn
 
-# %% ../../nbs/61_adapt.contrastive.ipynb #5488a097
+# %% ../../nbs/61_adapt.contrastive.ipynb #b4e18fbd
 @torch.no_grad()
 def predict_head(
     head:Head, # trained
@@ -293,7 +297,8 @@ def predict_head(
     arm:str="head" # what the head is called
 )->pd.DataFrame: # columns PREDICTION_COLUMNS, then target_<label> and score_<label>
     "Probabilities for embeddings. Raises `ParameterError` for a head that was not trained."
-    if head.exclusive is None: raise ParameterError("this head was not trained, so it is not known whether its labels are classes", "train it with fit_head")
+    if head.exclusive is None:
+        raise ParameterError("this head was not trained, so it is not known whether its labels are classes", "train it with fit_head")
     logits = head.eval()(torch.as_tensor(part.x, device=head.centre.device)).float()
     scores = logits.softmax(1) if head.exclusive else logits.sigmoid()
     return predictions_table(part.rows, part.ids, _measurable(part.y), scores.cpu().numpy(), head.labels, name, arm)

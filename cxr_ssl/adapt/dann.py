@@ -8,8 +8,10 @@ __all__ = ['CRITERIA', 'toy_domain', 'reverse', 'strength', 'DANN', 'bottleneck'
            'information', 'snd', 'domain_weights', 'dev', 'criteria', 'choices', 'with_views', 'with_generated',
            'adaptive', 'image_learner', 'image_outputs', 'plot_domains']
 
-# %% ../../nbs/62_adapt.dann.ipynb #c6428b45
+# %% ../../nbs/62_adapt.dann.ipynb #0480aca7
 import copy
+from collections.abc import Callable
+from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, torch
 import torch.nn.functional as F
@@ -27,12 +29,14 @@ from torch import nn
 from ..core import DataError, ParameterError, hash_arrays, hash_bytes, pick_device, rng
 from ..training import FitCallback, make_learner
 from ..data.loaders import ViewLoader
-from ..data.views import plain, supervised
+from ..data.splits import Protocol
+from ..data.views import Recipe, plain, supervised
 from ..eval.metrics import predictions_table
 from ..eval.plots import PALETTE, style
 from ..finetune.imbalance import make_loss
 from ..finetune.training import ValidAUC, _measurable, _own_copy, _seeded
-from .medsam import embed_bank
+from ..record import Record
+from .medsam import Embedder, embed_bank
 from .contrastive import Embedded, EmbeddingLoader
 
 # %% ../../nbs/62_adapt.dann.ipynb #53385790
@@ -74,13 +78,13 @@ def strength(
     "The strength of the reversal as training goes on (Ganin et al. 2016, section 5.2.2)."
     return 2/(1+np.exp(-gamma*p))-1
 
-# %% ../../nbs/62_adapt.dann.ipynb #36b415aa
+# %% ../../nbs/62_adapt.dann.ipynb #510cfa5e
 class DANN(nn.Module):
     "Features, label head and critic. Gives logits (n,k); in training also the critic's logit of each image."
     def __init__(self,
         features:nn.Module, # what adapts: images or embeddings to (n,dim)
         dim:int, # of the features
-        labels, # label names (k,)
+        labels:list|tuple, # label names (k,)
         hidden:int=64, # width of both heads
         lam:float=1., # greatest strength of the reversal; 0: the critic looks on
         seed:int=0 # of the heads' weights
@@ -106,7 +110,7 @@ def bottleneck(
     "Features that can adapt, over embeddings that cannot."
     return nn.Sequential(nn.Dropout(dropout), *_seeded(seed, lambda: (nn.Linear(dim, width), nn.ReLU())))
 
-# %% ../../nbs/62_adapt.dann.ipynb #34c5b7b9
+# %% ../../nbs/62_adapt.dann.ipynb #2387ae71
 class DomainLoader(DataLoader):
     "Batches of `source` (x, y) with as many images of `target` behind them: x (2b,...), and y (b,k) of the source alone."
     def __init__(self,
@@ -114,7 +118,8 @@ class DomainLoader(DataLoader):
         target # a loader whose first entry is x; whatever else it gives is dropped
     ):
         super().__init__(bs=source.bs, indexed=True, n=source.n, device=source.device)
-        if source.bs != target.bs: raise ParameterError(f"batches of {source.bs} from the source and of {target.bs} from the target", "use one batch size")
+        if source.bs != target.bs:
+            raise ParameterError(f"batches of {source.bs} from the source and of {target.bs} from the target", "use one batch size")
         self.source,self.target,self.epoch,self.start = source,target,0,0
 
     n_inp = 1
@@ -187,13 +192,14 @@ class Reversal(FitCallback):
         "Put it back."
         self.right,self.seen = d["right"],d["seen"]
 
-# %% ../../nbs/62_adapt.dann.ipynb #5c3ce7dc
+# %% ../../nbs/62_adapt.dann.ipynb #c4f69024
 def _check_domains(source, valid, target):
     "Refuse parts that cannot be learned from."
     for name,n in dict(source=len(source), valid=len(valid), target=len(target)).items():
         if n < 2: raise DataError(f"the {name} domain has {n} images to learn from", "a domain needs some; look at its split")
     if np.ndim(target) != 2 or np.shape(target)[1] != source.x.shape[1]:
-        raise DataError(f"the target's embeddings have the shape {np.shape(target)}, the source's {source.x.shape}", "embed both domains with one encoder")
+        raise DataError(f"the target's embeddings have the shape {np.shape(target)}, the source's {source.x.shape}",
+                        "embed both domains with one encoder")
 
 def _learner(model, train, valid, loss, about, lr, wd, record, arm, seed, **kwargs):
     "The learner of a DANN."
@@ -201,7 +207,7 @@ def _learner(model, train, valid, loss, about, lr, wd, record, arm, seed, **kwar
     return make_learner(model, dls, _DomainLoss(loss), lr=lr, wd=wd, record=record, arm=arm, metrics=[ValidAUC()], seed=seed,
                         cbs=[Reversal(), *kwargs.pop("cbs", ())], about=about | dict(lam=model.lam), **kwargs)
 
-# %% ../../nbs/62_adapt.dann.ipynb #ecbcb3c8
+# %% ../../nbs/62_adapt.dann.ipynb #fede520b
 def dann_learner(
     model:DANN, # with features over embeddings; this object is trained
     source:Embedded, # what it learns labels from
@@ -210,10 +216,10 @@ def dann_learner(
     bs:int=32, # images of each domain in a step
     lr:float=1e-3, # learning rate
     wd:float=.01, # weight decay
-    record=None, # a `Record`, for history and checkpoints
+    record:Record=None, # a `Record`, for history and checkpoints
     arm:str="dann", # the name in the record
     seed:int=0, # of order and dropout
-    device="auto", # where to train, see `pick_device`
+    device:str|torch.device="auto", # where to train, see `pick_device`
     **kwargs # for `make_learner`
 )->Learner: # `fit(epochs)` trains, and goes on after a kill
     "A fastai `Learner` for a DANN on cached embeddings. Raises `DataError`."
@@ -243,7 +249,7 @@ def fit_dann(
     model.rows = learn.history.rows
     return model.eval()
 
-# %% ../../nbs/62_adapt.dann.ipynb #27ecaf39
+# %% ../../nbs/62_adapt.dann.ipynb #92d977c0
 @torch.no_grad()
 def dann_outputs(
     model:DANN, # over embeddings, trained
@@ -260,7 +266,8 @@ def predict_dann(
     arm:str="dann" # what the model is called
 )->pd.DataFrame: # columns PREDICTION_COLUMNS, then target_<label> and score_<label>
     "Probabilities for embeddings. Raises `ParameterError` for a model that was not trained."
-    if model.exclusive is None: raise ParameterError("this DANN was not trained, so it is not known whether its labels are classes", "train it with fit_dann")
+    if model.exclusive is None:
+        raise ParameterError("this DANN was not trained, so it is not known whether its labels are classes", "train it with fit_dann")
     scores = _probabilities(dann_outputs(model, part.x)[0], model.exclusive)
     return predictions_table(part.rows, part.ids, _measurable(part.y), scores, model.labels, name, arm)
 
@@ -270,18 +277,19 @@ def _probabilities(logits, exclusive):
     t = torch.as_tensor(logits).double()
     return (t.softmax(1) if exclusive else t.sigmoid()).numpy()
 
-# %% ../../nbs/62_adapt.dann.ipynb #d1e9538c
+# %% ../../nbs/62_adapt.dann.ipynb #d12e1c1c
 def a_distance(
     source:np.ndarray, # features (n,d)
     target:np.ndarray, # features (m,d)
-    source_patients=None, # who they are of (n,); each its own if not given
-    target_patients=None, # (m,)
+    source_patients:np.ndarray|pd.Series=None, # who they are of (n,); each its own if not given
+    target_patients:np.ndarray|pd.Series=None, # (m,)
     kernel:str="rbf", # of the classifier: "rbf" or "linear"
     folds:int=5, # of the cross-validation, by patient
     seed:int=0 # of the folds
 )->tuple: # proxy A-distance from 0 to 2, balanced accuracy of the classifier from 0 to 1
     "How well two domains can be told apart. An accuracy below one half counts as one half. Raises `DataError`."
-    if min(len(source), len(target)) < folds: raise DataError(f"domains of {len(source)} and {len(target)} images are too small for {folds} folds", "use more images")
+    if min(len(source), len(target)) < folds:
+        raise DataError(f"domains of {len(source)} and {len(target)} images are too small for {folds} folds", "use more images")
     x,d = np.concatenate([source, target]),np.repeat([0,1], [len(source), len(target)])
     who = [f"{k} {p}" for k,ps,n in (("s",source_patients,len(source)), ("t",target_patients,len(target))) for p in (range(n) if ps is None else ps)]
     folds = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
@@ -420,13 +428,13 @@ def _join(parts):
     cat = lambda k: np.concatenate([getattr(p, k) for p in parts])
     return replace(parts[0], x=cat("x"), y=cat("y"), ids=cat("ids"), rows=pd.concat([p.rows for p in parts], ignore_index=True))
 
-# %% ../../nbs/62_adapt.dann.ipynb #b233629e
+# %% ../../nbs/62_adapt.dann.ipynb #c972880c
 def with_views(
     part:Embedded, # of the source
-    embedder, # who embeds, an `Embedder`
+    embedder:Embedder, # who embeds, an `Embedder`
     bank, # where its pixels come from
-    root, # folder of all caches
-    recipe, # one view of the embedder's size
+    root:str|Path, # folder of all caches
+    recipe:Recipe, # one view of the embedder's size
     share:float=.5, # views for each image that is varied; 1.5: one of each, and a second of half of them
     label:str="", # vary only images that have this label; empty: all
     seed:int=0, # of the views and of the choice
@@ -442,11 +450,11 @@ def with_views(
         out.append(_rows(part, some, cache.get(part.ids[some])))
     return _join(out)
 
-# %% ../../nbs/62_adapt.dann.ipynb #c72ec54b
+# %% ../../nbs/62_adapt.dann.ipynb #71a250b4
 def with_generated(
     part:Embedded, # of the source
-    embedder, # who embeds, an `Embedder`
-    sample, # (label, n, seed) -> uint8 images (n,h,w) that show it; the label "" stands for none
+    embedder:Callable, # who embeds, an `Embedder`
+    sample:Callable, # (label, n, seed) -> uint8 images (n,h,w) that show it; the label "" stands for none
     counts:dict, # label -> how many images
     seed:int=0 # handed on
 )->Embedded: # the same images, and the generated ones behind them
@@ -463,10 +471,10 @@ def with_generated(
         out.append(replace(part, x=embedder(list(images)), y=y, ids=ids, rows=rows))
     return _join(out)
 
-# %% ../../nbs/62_adapt.dann.ipynb #48bf72d2
+# %% ../../nbs/62_adapt.dann.ipynb #e564137a
 def adaptive(
     encoder:nn.Module, # made by `encoder`; copied, never changed
-    labels, # label names (k,)
+    labels:list|tuple, # label names (k,)
     lam:float=1., # greatest strength of the reversal
     hidden:int=64, # width of both heads
     seed:int=0 # of the heads' weights
@@ -476,21 +484,21 @@ def adaptive(
     model.size,model.mean,model.std = (encoder.cxr[k] for k in ("size","mean","std"))
     return model
 
-# %% ../../nbs/62_adapt.dann.ipynb #d25ae338
+# %% ../../nbs/62_adapt.dann.ipynb #efe227a4
 def image_learner(
     model:DANN, # made by `adaptive`; this object is trained
     bank, # of the source
-    protocol, # of the source: train and valid are read
+    protocol:Protocol, # of the source: train and valid are read
     target_bank, # of the target
-    target_ids, # which of its images may be looked at (m,); their labels are not
-    recipe=None, # views of the source; `supervised` if not given
+    target_ids:np.ndarray|list, # which of its images may be looked at (m,); their labels are not
+    recipe:Recipe=None, # views of the source; `supervised` if not given
     bs:int=32, # images of each domain in a step
     lr:float=1e-3, # learning rate
     wd:float=.01, # weight decay
-    record=None, # a `Record`, for history and checkpoints
+    record:Record=None, # a `Record`, for history and checkpoints
     arm:str="dann", # the name in the record
     seed:int=0, # of order, views and dropout
-    device="auto", # where to train, see `pick_device`
+    device:str|torch.device="auto", # where to train, see `pick_device`
     threads:int=None, # that make views; see `ViewLoader`
     **kwargs # for `make_learner`
 )->Learner: # its `fit*` methods train, and go on after a kill
@@ -502,17 +510,19 @@ def image_learner(
     bs,model.exclusive = min(bs, len(y["train"]), len(target_ids)),protocol.exclusive
     words = dict(threads=threads, device=device, mean=model.mean, std=model.std)
     half = dict(bs=bs, shuffle=True, drop_last=True, **words)
-    train = DomainLoader(ViewLoader(bank, protocol.train, recipe, targets=y["train"], seed=seed, **half), ViewLoader(target_bank, target_ids, recipe, seed=_other(seed), **half))
+    train = DomainLoader(ViewLoader(bank, protocol.train, recipe, targets=y["train"], seed=seed, **half),
+                         ViewLoader(target_bank, target_ids, recipe, seed=_other(seed), **half))
     valid = ViewLoader(bank, protocol.valid, plain(model.size), bs=4*bs, targets=y["valid"], **words)
     about = dict(recipe=recipe.hash, protocol=protocol.hash, target=hash_arrays(np.asarray(target_ids)))
-    return _learner(model.to(device), train, valid, make_loss(y["train"], labels=model.labels, exclusive=model.exclusive).to(device), about, lr, wd, record, arm, seed, **kwargs)
+    return _learner(model.to(device), train, valid, make_loss(y["train"], labels=model.labels, exclusive=model.exclusive).to(device), about, lr, wd,
+                    record, arm, seed, **kwargs)
 
-# %% ../../nbs/62_adapt.dann.ipynb #c1c98d2f
+# %% ../../nbs/62_adapt.dann.ipynb #5377251d
 @torch.no_grad()
 def image_outputs(
     model:DANN, # made by `adaptive`, trained
     bank, # where pixels come from
-    ids, # image ids (n,)
+    ids:np.ndarray|list, # image ids (n,)
     bs:int=128, # how many at once
     threads:int=None # that prepare images
 )->tuple: # probabilities (n,k) and features (n,dim)
@@ -521,14 +531,14 @@ def image_outputs(
     features = torch.cat([model.eval().features(x) for x,_ in dl])
     return _probabilities(model.head(features).cpu(), model.exclusive),features.cpu().numpy()
 
-# %% ../../nbs/62_adapt.dann.ipynb #a5e60fa1
+# %% ../../nbs/62_adapt.dann.ipynb #321e8c6b
 def plot_domains(
     spaces:dict, # name -> features of the source (n,d) and of the target (m,d)
-    source_y, # what the source's images are, 1 or 0 (n,)
-    target_y, # what the target's images are, 1 or 0 (m,)
+    source_y:np.ndarray|list, # what the source's images are, 1 or 0 (n,)
+    target_y:np.ndarray|list, # what the target's images are, 1 or 0 (m,)
     names:tuple=("source","target"), # of the domains
     title:str="" # above
-): # fig, axes
+)->tuple: # fig, axes
     "Principal components of each space, both domains together."
     with style():
         fig,axes = plt.subplots(1, len(spaces), figsize=(3.6*len(spaces),3.2), squeeze=False, layout="constrained")

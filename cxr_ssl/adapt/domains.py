@@ -6,12 +6,14 @@
 __all__ = ['ARMS', 'parse_domain', 'Domain', 'check_domains', 'read_domains', 'Parts', 'embed_domain', 'at_half', 'run_arm',
            'once']
 
-# %% ../../nbs/63_adapt.domains.ipynb #01942185
+# %% ../../nbs/63_adapt.domains.ipynb #841ed183
 import re
 import numpy as np, pandas as pd
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from ..core import DataError, LeakError, ParameterError, atomic_path, hash_json, unknown
+from ..data.images import Preprocess
 from ..data.manifest import concat
 from ..data.quality import prepare
 from ..data.splits import Protocol, leak_report, split
@@ -21,7 +23,7 @@ from ..finetune.external import Banks
 from ..finetune.training import _measurable
 from .contrastive import Embedded, Head, embedded, fit_head, predict_head
 from .dann import CRITERIA, _probabilities, a_distance, choices, coral, criteria, dann_outputs, fit_dann, predict_dann, standardised
-from .medsam import embed_bank
+from .medsam import Embedder, embed_bank
 
 # %% ../../nbs/63_adapt.domains.ipynb #14797cb3
 def parse_domain(
@@ -43,27 +45,33 @@ class Domain:
 
     def __repr__(self): return f"{self.name}: {', '.join(f'{p} {len(self.protocol.parts[p]):,}' for p in ('train','valid','test'))}"
 
-# %% ../../nbs/63_adapt.domains.ipynb #5ab1f95f
+# %% ../../nbs/63_adapt.domains.ipynb #f9e7fac7
 def _labelled(manifest, name, labels):
     "The manifest with these labels, under common names if need be."
     m = manifest if {*labels} <= {*manifest.labels} else manifest.harmonise()
     lost = [l for l in labels if l not in m.labels]
-    if lost: raise DataError(f"domain {name} has no label {lost[0]!r}", f"it has {', '.join(m.labels)}; a target must be labelled for what is learned in the source")
+    if lost:
+        raise DataError(f"domain {name} has no label {lost[0]!r}",
+                        f"it has {', '.join(m.labels)}; a target must be labelled for what is learned in the source")
     return m
 
 def _read(d, folder, labels, side, preprocess, options, split_words):
     "One domain."
     words = [d["source"], str(Path(d["root"]).expanduser().resolve()) if d["root"] else "", options, side, preprocess and preprocess.to_dict()]
-    bank = prepare(d["source"], d["root"], Path(folder)/f"{d['source']}-{hash_json(words)[:8]}", side=side, preprocess=preprocess, near=False, **options)
+    bank = prepare(d["source"], d["root"], Path(folder)/f"{d['source']}-{hash_json(words)[:8]}", side=side, preprocess=preprocess,
+                   near=False, **options)
     m = bank.manifest
     if d["dataset"]:
         m = m.where((m.table.dataset == d["dataset"]).to_numpy())
-        if not len(m): raise DataError(f"domain {d['name']} is empty: {d['source']} has no dataset {d['dataset']!r}", f"it has {', '.join(sorted(bank.manifest.table.dataset.unique()))}")
+        if not len(m):
+            raise DataError(f"domain {d['name']} is empty: {d['source']} has no dataset {d['dataset']!r}",
+                            f"it has {', '.join(sorted(bank.manifest.table.dataset.unique()))}")
     m = _labelled(m, d["name"], labels)
-    if not np.isfinite(m.targets(m.ids, labels)).any(): raise DataError(f"domain {d['name']} is empty: none of its {len(m)} images is labelled for {', '.join(labels)}", "name another dataset")
+    if not np.isfinite(m.targets(m.ids, labels)).any():
+        raise DataError(f"domain {d['name']} is empty: none of its {len(m)} images is labelled for {', '.join(labels)}", "name another dataset")
     return Domain(d["name"], Banks([bank], [m]), split(m, labels, **split_words))
 
-# %% ../../nbs/63_adapt.domains.ipynb #26bf0f21
+# %% ../../nbs/63_adapt.domains.ipynb #2d11c982
 def check_domains(
     domains:dict # name -> `Domain`
 )->dict: # the same
@@ -72,16 +80,17 @@ def check_domains(
     found = leak_report(concat([d.bank.manifest for d in domains.values()]), {n:d.bank.manifest.ids for n,d in domains.items()})
     if len(found):
         r = found.iloc[0]
-        raise LeakError(f"{r.part_a} and {r.part_b} share {r.kind} {r.key[:24]} ({r.image_a} and {r.image_b}), and {len(found)-1} more", "leave them out of one domain")
+        raise LeakError(f"{r.part_a} and {r.part_b} share {r.kind} {r.key[:24]} ({r.image_a} and {r.image_b}), and {len(found)-1} more",
+                        "leave them out of one domain")
     return domains
 
-# %% ../../nbs/63_adapt.domains.ipynb #6d426d8c
+# %% ../../nbs/63_adapt.domains.ipynb #4b73d2cd
 def read_domains(
-    specs, # one line each, see `parse_domain`
-    folder, # of the Banks; made if need be
-    labels, # label names (k,), the same in all
+    specs:list|tuple, # one line each, see `parse_domain`
+    folder:str|Path, # of the Banks; made if need be
+    labels:list|tuple, # label names (k,), the same in all
     side:int=128, # the shorter side of a stored image, pixels
-    preprocess=None, # a `Preprocess`, the same for all, or None
+    preprocess:Preprocess=None, # a `Preprocess`, the same for all, or None
     options:dict=None, # what the sources take beyond the root, for all domains
     **kwargs # of `split`: valid, test, seed, official, policy, blank
 )->dict: # name -> `Domain`, checked by `check_domains`
@@ -91,7 +100,7 @@ def read_domains(
     if twice: raise ParameterError(f"two domains are called {twice[0]!r}", "name them apart: other=source:root")
     return check_domains({d["name"]:_read(d, folder, list(labels), side, preprocess, options or {}, kwargs) for d in parsed})
 
-# %% ../../nbs/63_adapt.domains.ipynb #6609c48a
+# %% ../../nbs/63_adapt.domains.ipynb #631d35eb
 @dataclass
 class Parts:
     "The embeddings of a domain."
@@ -102,17 +111,17 @@ class Parts:
 
 def embed_domain(
     domain:Domain, # whose images
-    embedder, # who embeds
-    root # folder of all caches
+    embedder:Embedder, # who embeds
+    root:str|Path # folder of all caches
 )->Parts: # of the labelled images
     "Embed a domain, from the cache where that was done."
     ids = np.concatenate([domain.protocol.parts[p] for p in ("train","valid","test")])
     cache = embed_bank(embedder, domain.bank, root, ids)
     return Parts(domain.name, *[embedded(cache, domain.bank, domain.protocol, p) for p in ("train","valid","test")])
 
-# %% ../../nbs/63_adapt.domains.ipynb #543fc480
+# %% ../../nbs/63_adapt.domains.ipynb #b7ecf0bb
 def at_half(
-    scores, # 0 to 1
+    scores:np.ndarray|pd.Series, # 0 to 1
     threshold:float # what becomes 0.5; NaN leaves the scores as they are
 )->np.ndarray: # 0 to 1, in the same order
     "Scores whose threshold is 0.5."
@@ -123,15 +132,17 @@ def at_half(
 
 def _decided(valid, test):
     "The target's predictions, decided at the thresholds of the source."
-    for r in choose_thresholds(valid, "youden", exclusive=False).itertuples(): test[f"score_{r.label}"] = at_half(test[f"score_{r.label}"], r.threshold)
+    for r in choose_thresholds(valid, "youden", exclusive=False).itertuples():
+        test[f"score_{r.label}"] = at_half(test[f"score_{r.label}"], r.threshold)
     return test
 
-# %% ../../nbs/63_adapt.domains.ipynb #992cc394
+# %% ../../nbs/63_adapt.domains.ipynb #64e91643
 def _head(source, target, seed, how, epochs, device, own, **kwargs):
     "A head on the source's labels; the target is scored as it is, or by statistics of its `own`."
     head = Head(source.train.x.shape[1], source.train.labels, seed=seed)
     scale = lambda part, like: standardised(part, like.train.x)
-    fit_head(head, scale(source.train, source), scale(source.valid, source), how, epochs, seed=seed, device=device, bar=False, precision="fp32", **kwargs)
+    fit_head(head, scale(source.train, source), scale(source.valid, source), how, epochs, seed=seed, device=device, bar=False,
+             precision="fp32", **kwargs)
     return predict_head(head, scale(source.valid, source), "valid"),predict_head(head, scale(target.test, target if own else source), "test")
 
 def _coral(source, target, seed, epochs, device):
@@ -156,7 +167,7 @@ def _afterwards(table, made, source, target, valid, test):
                         a_after=[apart(*[dann_outputs(m, p.x)[1] for p in (valid,test)]) for m in made.values()],
                         domain_accuracy=[m.rows[-1]["domain_accuracy"] for m in made.values()])
 
-# %% ../../nbs/63_adapt.domains.ipynb #48b78c8d
+# %% ../../nbs/63_adapt.domains.ipynb #7e51d75e
 ARMS = ("mlp","contrastive","norm","coral","dann","dann+views")
 
 def run_arm(
@@ -166,25 +177,26 @@ def run_arm(
     seed:int=0, # of everything
     epochs:int=100, # of a head, at most: it ends early
     steps:int=400, # of a DANN
-    lams=(0.,.1,.3,1.), # strengths among which a criterion chooses
+    lams:tuple=(0.,.1,.3,1.), # strengths among which a criterion chooses
     criterion:str="information", # a key of `CRITERIA`
     more:Embedded=None, # for dann+views: the source's train part with augmented images
-    device="auto" # where to train, see `pick_device`
+    device:str="auto" # where to train, see `pick_device`
 )->tuple: # predictions of the target's test part, and for a DANN the candidates with what each criterion says of them
     "Train and score one arm on one pair. Raises `ParameterError`."
     if arm not in ARMS: raise unknown("arm", arm, ARMS)
     if criterion not in CRITERIA: raise unknown("criterion", criterion, CRITERIA)
     name,table = f"{arm} from {source.name}",None
-    if arm in ("mlp","contrastive","norm"): valid,test = _head(source, target, seed, "supcon" if arm == "contrastive" else "bce", epochs, device, arm == "norm")
+    if arm in ("mlp","contrastive","norm"):
+        valid,test = _head(source, target, seed, "supcon" if arm == "contrastive" else "bce", epochs, device, arm == "norm")
     elif arm == "coral": valid,test = _coral(source, target, seed, epochs, device)
     else: valid,test,table = _dann(source, target, seed, steps, lams, criterion, device, more if arm == "dann+views" else None)
     test = _decided(valid, test).assign(arm=name, part=target.name, seed=seed)
     return test,table
 
-# %% ../../nbs/63_adapt.domains.ipynb #f832b0f5
+# %% ../../nbs/63_adapt.domains.ipynb #27ef0c5e
 def once(
-    path, # file ending in .parquet
-    make # a function without arguments that gives a DataFrame
+    path:str|Path, # file ending in .parquet
+    make:Callable # a function without arguments that gives a DataFrame
 )->pd.DataFrame: # what it gave
     "A table from its file; made and written if it is not there."
     path = Path(path)

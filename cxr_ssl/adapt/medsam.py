@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['MEDSAM_PIXELS', 'Pixels', 'medsam_network', 'convert_medsam', 'Embedder', 'embedder', 'Embeddings', 'embed_bank']
 
-# %% ../../nbs/60_adapt.medsam.ipynb #46dd40fa
+# %% ../../nbs/60_adapt.medsam.ipynb #47e58747
 import copy, json, tempfile
 import numpy as np, pandas as pd, safetensors.torch, timm, torch
 import huggingface_hub
@@ -18,7 +18,7 @@ from torch import nn
 from zlib import crc32
 from ..core import DataError, ParameterError, WeightsError, atomic_path, hash_json, pick_device, progress, read_json, unknown
 from ..data.loaders import normalise
-from ..data.views import draw, make_views, plain, render
+from ..data.views import Recipe, draw, make_views, plain, render
 from ..encoders import ENCODERS, _download, _fit_positions, convert_pth, encoder as make_encoder, load_strict, parameter_hash, read_tensors
 from ..store import Store, parallel
 from ..training import pick_dtype
@@ -38,15 +38,16 @@ class Pixels:
         for k,known in (("resize",("area","bicubic")), ("levels",("fixed","minmax"))):
             if getattr(self, k) not in known: raise unknown(k, getattr(self, k), known)
 
-# %% ../../nbs/60_adapt.medsam.ipynb #bc784048
+# %% ../../nbs/60_adapt.medsam.ipynb #67750f48
 @patch
 def squares(self:Pixels,
-    images # uint8 arrays (h,w)
+    images:list|tuple # uint8 arrays (h,w)
 )->np.ndarray: # uint8 (n,1,size,size)
     "Images as squares of 8 bits. Raises `DataError` where one is not grey."
     for i,x in enumerate(images):
         if getattr(x, "dtype", None) != np.uint8 or x.ndim != 2 or not x.size:
-            raise DataError(f"image number {i} is {type(x).__name__} {getattr(x, 'dtype', '')} {np.shape(x)}, not grey levels (h,w) of uint8", "read it with decode")
+            raise DataError(f"image number {i} is {type(x).__name__} {getattr(x, 'dtype', '')} {np.shape(x)}, not grey levels (h,w) of uint8",
+                            "read it with decode")
     if self.resize == "area":
         view, = plain(self.size).views
         return render(images, draw(view, 0, 0, np.arange(len(images), dtype=np.uint64), 0, np.array([x.shape for x in images])), view)
@@ -82,10 +83,10 @@ def _timm_key(key):
     "timm's name for a tensor of SAM's image encoder."
     return key.removeprefix("image_encoder.").replace(".mlp.lin", ".mlp.fc")
 
-# %% ../../nbs/60_adapt.medsam.ipynb #37395258
+# %% ../../nbs/60_adapt.medsam.ipynb #01172383
 def convert_medsam(
-    src, # medsam_vit_b.pth, or another checkpoint with SAM's names
-    dst, # .safetensors file to write
+    src:str|Path, # medsam_vit_b.pth, or another checkpoint with SAM's names
+    dst:str|Path, # .safetensors file to write
     sha256:str=None, # what the file's SHA-256 must be, or how it must begin; not checked if not given
     **timm_args # for `medsam_network`; kept in the file
 )->pd.DataFrame: # one row per key: part, its new name (empty if left out), shape, type, and whether it was kept
@@ -106,7 +107,7 @@ def convert_medsam(
     with atomic_path(dst) as tmp: tmp.write_bytes(safetensors.torch.save(own, dict(format="pt", cxr_ssl=json.dumps(about))))
     return table
 
-# %% ../../nbs/60_adapt.medsam.ipynb #32a8d39c
+# %% ../../nbs/60_adapt.medsam.ipynb #9883d45d
 class Embedder:
     "A frozen network and its preprocessing: grey images in, embeddings out. Make one with `embedder`."
     def __init__(self,
@@ -114,7 +115,7 @@ class Embedder:
         pixels:Pixels, # its preprocessing
         name:str, # what it is called in messages and folders
         pool:bool=True, # one vector for an image; False: all that `forward_features` gives
-        device="auto", # where to compute, see `pick_device`
+        device:str|torch.device="auto", # where to compute, see `pick_device`
         precision:str="auto" # of the forward pass, see `pick_dtype`
     ):
         self.pixels,self.name,self.pool,self.device = pixels,name,pool,pick_device(str(device))
@@ -127,11 +128,11 @@ class Embedder:
         what,a = self.dim if self.pool else "maps",self.about
         return f"Embedder {self.name}, {self.pixels.size} pixels to {what}, weights {a['weights'][:8]}, {a['precision']} on {self.device}"
 
-# %% ../../nbs/60_adapt.medsam.ipynb #124edd77
+# %% ../../nbs/60_adapt.medsam.ipynb #222d2322
 @patch
 @torch.inference_mode()
 def forward(self:Embedder,
-    squares # uint8 (n,1,size,size), as `Pixels.squares` or a view makes them
+    squares:np.ndarray|torch.Tensor # uint8 (n,1,size,size), as `Pixels.squares` or a view makes them
 )->torch.Tensor: # float32 (n,dim), or maps, on the device
     "The embeddings of squares."
     x = self.pixels.floats(torch.as_tensor(squares).to(self.device, non_blocking=True))
@@ -140,13 +141,13 @@ def forward(self:Embedder,
 
 @patch
 def __call__(self:Embedder,
-    images, # uint8 arrays (h,w), of any sizes
+    images:list|tuple, # uint8 arrays (h,w), of any sizes
     bs:int=32 # how many at once
 )->np.ndarray: # float32 (n,dim), or maps
     "The embeddings of images."
     return np.concatenate([self.forward(self.pixels.squares(images[i:i+bs])).cpu().numpy() for i in range(0, len(images), bs)])
 
-# %% ../../nbs/60_adapt.medsam.ipynb #7fec3beb
+# %% ../../nbs/60_adapt.medsam.ipynb #70fc7807
 def _medsam(weights, size, timm_args):
     "MedSAM's encoder and its pixels."
     path = Path(weights or "none")
@@ -155,14 +156,17 @@ def _medsam(weights, size, timm_args):
     if not path.is_file():
         raise WeightsError(f"there are no MedSAM weights: weights={str(weights)!r} is no file",
             "get medsam_vit_b.pth from where https://github.com/bowang-lab/MedSAM says, convert it once with "
-            f"convert_medsam('medsam_vit_b.pth', 'medsam.safetensors'), and give weights=medsam.safetensors; or embed with another encoder: {', '.join(ENCODERS)} with weights=imagenet or a run folder, or timm/<name>")
+            f"convert_medsam('medsam_vit_b.pth', 'medsam.safetensors'), and give weights=medsam.safetensors; "
+            f"or embed with another encoder: {', '.join(ENCODERS)} with weights=imagenet or a run folder, or timm/<name>")
     tensors,about = read_tensors(path)
-    if about.get("name") != "medsam": raise WeightsError(f"{path} was not written by convert_medsam", "convert the checkpoint, or name the encoder that it belongs to")
+    if about.get("name") != "medsam":
+        raise WeightsError(f"{path} was not written by convert_medsam", "convert the checkpoint, or name the encoder that it belongs to")
     net = medsam_network(**about["timm_args"] | timm_args)
     load_strict(net, tensors, path)
     side,size = net.patch_embed.img_size[0],size or net.patch_embed.img_size[0]
     if size % 16:
-        raise ParameterError(f"size={size} does not fit MedSAM, which cuts the picture into squares of 16", f"use a multiple; it was trained with {side}")
+        raise ParameterError(f"size={size} does not fit MedSAM, which cuts the picture into squares of 16",
+                             f"use a multiple; it was trained with {side}")
     return net,Pixels(size, 3, "bicubic", "minmax")
 
 # %% ../../nbs/60_adapt.medsam.ipynb #cf47b8c7
@@ -190,10 +194,11 @@ def _cached(cfg):
     raise WeightsError(f"timm's weights of {name} cannot be had: not in {huggingface_hub.constants.HF_HUB_CACHE}, and no download ({why})",
                        f"get https://huggingface.co/{repo}/resolve/main/model.safetensors where there is a network, and give it as weights=")
 
-# %% ../../nbs/60_adapt.medsam.ipynb #f30d761f
+# %% ../../nbs/60_adapt.medsam.ipynb #dc543762
 def _ours(net):
     "The pixels of an encoder of this library."
-    if not hasattr(net, "cxr"): raise ParameterError(f"this {type(net).__name__} was not made by encoder(...)", "give an Embedder its network and Pixels yourself")
+    if not hasattr(net, "cxr"):
+        raise ParameterError(f"this {type(net).__name__} was not made by encoder(...)", "give an Embedder its network and Pixels yourself")
     return Pixels(net.cxr["size"], mean=(net.cxr["mean"],), std=(net.cxr["std"],))
 
 def _network(name, weights, size, seed, timm_args):
@@ -205,13 +210,13 @@ def _network(name, weights, size, seed, timm_args):
     net = make_encoder(name, weights, size, seed=seed)
     return net,_ours(net)
 
-# %% ../../nbs/60_adapt.medsam.ipynb #42e3aa8d
+# %% ../../nbs/60_adapt.medsam.ipynb #d31a69fe
 def embedder(
-    name, # "medsam", a name that `encoder` knows, "timm/<name>", empty for what the run folder in `weights` holds, or an encoder itself
-    weights="", # a file of `convert_medsam`; what `encoder` takes; for timm a .safetensors file or "pretrained"; "none" for random ones
+    name:str|nn.Module, # "medsam", a name that `encoder` knows, "timm/<name>", empty for what the run folder in `weights` holds, or an encoder itself
+    weights:str|Path="", # a file of `convert_medsam`; what `encoder` takes; for timm a .safetensors file or "pretrained"; "none" for random ones
     size:int=None, # side of the pictures, pixels; the network's own if not given; other sizes interpolate MedSAM's positions
     pool:bool=True, # one vector for an image; False: the full map
-    device="auto", # where to compute, see `pick_device`
+    device:str|torch.device="auto", # where to compute, see `pick_device`
     precision:str="auto", # of the forward pass, see `pick_dtype`
     seed:int=None, # of random weights
     **timm_args # for timm's networks
@@ -219,7 +224,8 @@ def embedder(
     "An embedder by name. Raises `WeightsError` where weights are missing or do not fit, `ParameterError`."
     if isinstance(name, nn.Module): return Embedder(copy.deepcopy(name), _ours(name), name.cxr["name"], pool, device, precision)
     if not name and Path(weights or "none").is_dir(): name = read_json(Path(weights)/"encoder.json", dict(name=str), WeightsError)["name"]
-    if not weights and name != "medsam": raise WeightsError(f"no weights are named for {name or 'the encoder'}", "give weights=; none means random ones")
+    if not weights and name != "medsam":
+        raise WeightsError(f"no weights are named for {name or 'the encoder'}", "give weights=; none means random ones")
     net,pixels = _network(name, weights, size, seed, timm_args)
     return Embedder(net, pixels, name, pool, device, precision)
 
@@ -234,15 +240,15 @@ def _views(recipe, seed, number):
     "What tells embeddings of changed images from others."
     return {} if recipe is None else dict(recipe=recipe.hash, seed=int(seed), number=int(number))
 
-# %% ../../nbs/60_adapt.medsam.ipynb #f9458668
+# %% ../../nbs/60_adapt.medsam.ipynb #f2482386
 class Embeddings:
     "Embeddings by image id, in a folder. Raises `DataError` where they are of other weights or another preprocessing."
     def __init__(self,
-        path, # the folder; made if need be
+        path:str|Path, # the folder; made if need be
         embedder:Embedder=None, # who makes them; None: only those that are there can be read
         bank=None, # where pixels come from, a `Bank` or `Banks`
         dtype:str="float32", # of the numbers on disk, or "float16"
-        recipe=None, # views to embed in place of the whole images: a `Recipe` of one view
+        recipe:Recipe=None, # views to embed in place of the whole images: a `Recipe` of one view
         seed:int=0, # of these views
         number:int=0 # which drawing of them, from 0
     ):
@@ -256,7 +262,7 @@ class Embeddings:
         size,a = self.store.size*self.store.dtype.itemsize/1e6,self.about
         return f"Embeddings of {len(self):,} images by {a['name']} ({a['weights'][:8]}), {size:.3g} MB"
 
-# %% ../../nbs/60_adapt.medsam.ipynb #6a4adb13
+# %% ../../nbs/60_adapt.medsam.ipynb #1b726d4d
 @patch
 def _squares(self:Embeddings, ids):
     "The squares of some images."
@@ -281,14 +287,15 @@ def _checked(self:Embeddings, ids, z):
     z = z.cpu().numpy().astype(self.store.dtype)
     bad = ~np.isfinite(z.reshape(len(z), -1)).all(1)
     if bad.any():
-        raise DataError(f"{self.embedder.name} gives numbers that are not finite for image {ids[bad.argmax()]:016x} ({bad.sum()} of {len(z)} in its batch)",
+        raise DataError(f"{self.embedder.name} gives numbers that are not finite for image {ids[bad.argmax()]:016x} "
+                        f"({bad.sum()} of {len(z)} in its batch)",
                         "use precision=fp32 and float32, or check the weights")
     return zip(ids.tolist(), z)
 
-# %% ../../nbs/60_adapt.medsam.ipynb #a6f0c5b6
+# %% ../../nbs/60_adapt.medsam.ipynb #67b4a79a
 @patch
 def fill(self:Embeddings,
-    ids=None, # image ids (n,); all of the bank if not given
+    ids:np.ndarray|list=None, # image ids (n,); all of the bank if not given
     bs:int=32, # how many at once
     threads:int=None, # that prepare images; as many as there are cores, up to 8, if None
     desc:str="embed" # what the progress line says; none is shown if empty
@@ -296,24 +303,26 @@ def fill(self:Embeddings,
     "Compute what is missing; killed, the same call goes on. Raises `DataError`, `DiskError`."
     ids = np.unique(np.asarray(self.bank.ids if ids is None and self.bank is not None else ids if ids is not None else [], np.uint64))
     if (self.store.find(ids) >= 0).all(): return self
-    if self.embedder is None: raise DataError(f"{self.path} lacks {(self.store.find(ids) < 0).sum()} of {len(ids)} images", "open it with its embedder and the bank")
+    if self.embedder is None:
+        raise DataError(f"{self.path} lacks {(self.store.find(ids) < 0).sum()} of {len(ids)} images", "open it with its embedder and the bank")
     with self.store.alone():
         parts = [p for p in np.split(ids, range(bs, len(ids), bs)) if (self.store.find(p) < 0).any()]
         with closing(self._computed(parts, threads)) as made:
             self.store.extend(progress(made, desc, sum(map(len, parts)), "img") if desc else made)
     return self
 
-# %% ../../nbs/60_adapt.medsam.ipynb #22bc87cd
+# %% ../../nbs/60_adapt.medsam.ipynb #3a4fa7c0
 @patch
 def get(self:Embeddings,
-    ids # image ids (n,)
+    ids:np.ndarray|list # image ids (n,)
 )->np.ndarray: # float32 (n,dim), or maps (n,...), in the order of `ids`
     "Embeddings of images. Raises `DataError` naming an image that is missing, or whose numbers on disk were changed."
     at = self.store.rows(ids)
     if len(self._sound) != len(self.store): self._sound = np.zeros(len(self.store), bool)
     bad = self._damaged(np.unique(at[~self._sound[at]]))
     if len(bad):
-        raise DataError(f"{self.path/'data.bin'}: {len(bad)} of {len(at)} embeddings are damaged, the first is of image {self.store.keys[bad[0]]:016x}",
+        raise DataError(f"{self.path/'data.bin'}: {len(bad)} of {len(at)} embeddings are damaged, "
+                        f"the first is of image {self.store.keys[bad[0]]:016x}",
                         "restore the folder from a copy, or copy what is sound with rescue() and fill the rest again")
     self._sound[at] = True
     return self.store.matrix()[at].astype(np.float32)
@@ -325,10 +334,10 @@ def _damaged(self:Embeddings, at):
     spans = zip(r["start"].tolist(), r["size"].tolist(), r["crc"].tolist())
     return at[[crc32(data[a:a+n].view(np.uint8)) != c for a,n,c in spans]] if len(at) else at
 
-# %% ../../nbs/60_adapt.medsam.ipynb #d9cad4a7
+# %% ../../nbs/60_adapt.medsam.ipynb #948aa6f2
 @patch
 def rescue(self:Embeddings,
-    path # a new folder
+    path:str|Path # a new folder
 )->np.ndarray: # uint64 (m,): the images that were left out
     "Copy what is sound to a new folder, which goes on from there."
     bad,head = self._damaged(np.arange(len(self))),self.store.head
@@ -337,22 +346,23 @@ def rescue(self:Embeddings,
     new.extend(zip(keys.tolist(), self.store.get(keys)))
     return self.store.keys[bad]
 
-# %% ../../nbs/60_adapt.medsam.ipynb #430aa4b1
+# %% ../../nbs/60_adapt.medsam.ipynb #549cd5fe
 def embed_bank(
     embedder:Embedder, # who makes them
     bank, # where pixels come from, a `Bank` or `Banks`
-    root, # folder of all caches
-    ids=None, # image ids (n,); all of the bank if not given
+    root:str|Path, # folder of all caches
+    ids:np.ndarray|list=None, # image ids (n,); all of the bank if not given
     bs:int=32, # how many at once
     threads:int=None, # that prepare images
     dtype:str="float32", # of the numbers on disk, or "float16"
-    recipe=None, # views to embed in place of the whole images: a `Recipe` of one view of the embedder's size
+    recipe:Recipe=None, # views to embed in place of the whole images: a `Recipe` of one view of the embedder's size
     seed:int=0, # of these views
     number:int=0 # which drawing of them, from 0
 )->Embeddings: # filled
     "The embeddings of a bank's images, from below `root` where they were made before."
     if recipe is not None and [v.size for v in recipe.views] != [embedder.pixels.size]:
-        raise ParameterError(f"the recipe {recipe.name} does not make one view of {embedder.pixels.size} pixels", "use a supervised recipe of the embedder's size")
+        raise ParameterError(f"the recipe {recipe.name} does not make one view of {embedder.pixels.size} pixels",
+                             "use a supervised recipe of the embedder's size")
     about = embedder.about | _source(bank) | _views(recipe, seed, number) | dict(dtype=dtype)
     folder = Path(root)/f"{embedder.name.replace('/', '_')}-{hash_json(about)[:12]}"
     return Embeddings(folder, embedder, bank, dtype, recipe, seed, number).fill(ids, bs, threads, f"embed by {embedder.name}")

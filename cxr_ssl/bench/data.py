@@ -40,9 +40,9 @@ KINDS = (Kind("JPG 390x320", 320, 390, ".jpg", 128, 10, 4),  # CheXpert-v1.0-sma
          Kind("PNG 299", 299, 299, ".png", 128, 10, 4),      # COVID-19 Radiography Database
          Kind("PNG 1024", 1024, 1024, ".png", 32, 25, 15))  # NIH ChestX-ray14
 
-# %% ../../nbs/81_bench.data.ipynb #c1c77ccf
+# %% ../../nbs/81_bench.data.ipynb #b1f6b9f8
 def make_files(
-    folder, # where to write
+    folder:str|Path, # where to write
     kind:Kind, # what to write
     chests:list, # grey pictures (h,w) to choose from
     seed:int=0 # names the grain
@@ -131,12 +131,12 @@ def _jobs(bank, name, folder, side, n):
     if name == "simclr": jobs[_BUILD] = (_builder(files, folder, side), len(files)) # once for each kind of files
     return jobs
 
-# %% ../../nbs/81_bench.data.ipynb #1e5ed29c
+# %% ../../nbs/81_bench.data.ipynb #ce7f8c9b
 def speed(
-    files, # pictures
+    files:list, # pictures
     kind:Kind, # what they are and what is promised for them
     recipe:str, # key of `PAIRS`
-    folder, # for temporary files
+    folder:str|Path, # for temporary files
     rounds:int=7, # how often each variant has its turn
     n:int=6, # length of the turns
     side:int=384 # shorter side of the Bank's pictures, pixels
@@ -159,10 +159,10 @@ def _torchvision_crops(n, shape, scale, seed):
         torch.manual_seed(seed)
         return np.array([RandomResizedCrop.get_params(blank, scale, (3/4,4/3)) for _ in range(n)])
 
-# %% ../../nbs/81_bench.data.ipynb #6b2df75b
+# %% ../../nbs/81_bench.data.ipynb #73d3346c
 def draw_distance(
     n:int=20000, # draws
-    shape=(320,390), # height and width of the picture
+    shape:tuple=(320,390), # height and width of the picture
     seed:int=0 # names the draws
 )->Row: # Kolmogorov-Smirnov distance, the greatest of top, left, height and width
     "Crops as often as torchvision draws them?"
@@ -191,7 +191,7 @@ def _crop_errors(images, make, n, seed=0):
     apart = (torch.as_tensor(make(images, d, view))[:,0].float()-exact).abs()
     return apart.mean().item(),apart.max().item()
 
-# %% ../../nbs/81_bench.data.ipynb #38a5d1a4
+# %% ../../nbs/81_bench.data.ipynb #82e1befc
 def _blur_error(images, sigmas, size=224):
     "Greatest difference, in grey levels, of blurred pictures from torchvision's."
     worst = 0.
@@ -203,7 +203,7 @@ def _blur_error(images, sigmas, size=224):
     return worst
 
 def exactness(
-    images, # grey pictures (h,w)
+    images:list, # grey pictures (h,w)
     draws:int=20000, # see `draw_distance`
     crops:int=64 # how many crops to compare
 )->list: # rows
@@ -215,9 +215,9 @@ def exactness(
             row("crop by matrix products, most,", most_m/255, "<= 1e-4", "of white"),
             row("blur, most,", _blur_error(images[:8], np.linspace(.1, 2, 8)), "<= 1")]
 
-# %% ../../nbs/81_bench.data.ipynb #448a3010
+# %% ../../nbs/81_bench.data.ipynb #f0ed40bd
 def bytes_ratio(
-    bank, # of any images
+    bank:Bank, # of any images
     name:str="simclr" # key of `PAIRS`
 )->Row: # ours over lightly's
     "Bytes that travel to the device for each image, against lightly's as it comes."

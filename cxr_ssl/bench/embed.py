@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['measure_fill', 'measure_hit', 'measure_heads', 'bench_embed']
 
-# %% ../../nbs/84_bench.embed.ipynb #3d754ed3
+# %% ../../nbs/84_bench.embed.ipynb #c3784128
 import sys, tempfile, time
+from collections.abc import Callable
 from contextlib import nullcontext
 from pathlib import Path
 import numpy as np, pandas as pd, torch
@@ -61,15 +62,15 @@ def _forward_job(e, bank, bs):
         _wait(e.device)
     return job
 
-# %% ../../nbs/84_bench.embed.ipynb #eef68a31
+# %% ../../nbs/84_bench.embed.ipynb #8fccba60
 def measure_fill(
     e:Embedder, # whose embeddings
     bank, # of the images
-    folder, # for temporary files
+    folder:str|Path, # for temporary files
     n:int, # images in a turn
     bs:int, # images in a batch
     rounds:int=5, # turns
-    clock=time.perf_counter # seconds
+    clock:Callable=time.perf_counter # seconds
 )->list: # rows
     "Filling a cache against the forward pass alone."
     t = interleave({_FILL:(_fill_job(e, bank, folder, bs), n), _FORWARD:(_forward_job(e, bank, bs), n)}, rounds, clock=clock)
@@ -78,14 +79,14 @@ def measure_fill(
     share = ratio(t, _FORWARD, _FILL, group=group, name="share of the forward pass", bar=">= 0.9", unit="")
     return [share] + [Row(group, f"{k}, rate", *rate(k), unit="img/s") for k in t]
 
-# %% ../../nbs/84_bench.embed.ipynb #ea79c69f
+# %% ../../nbs/84_bench.embed.ipynb #6fc80d13
 def measure_hit(
     e:Embedder, # whose embeddings
     bank, # of the images
-    folder, # for temporary files
+    folder:str|Path, # for temporary files
     repeat:int=20, # how often all of them are read in a turn
     rounds:int=5, # turns
-    clock=time.perf_counter # seconds
+    clock:Callable=time.perf_counter # seconds
 )->list: # rows
     "Reading embeddings that are there."
     with tempfile.TemporaryDirectory(dir=folder) as new:
@@ -105,13 +106,13 @@ def _clouds(n, dim=256):
     rows = pd.DataFrame(dict(patient=np.arange(n).astype(str), view="", dataset="clouds"))
     return Embedded((g.normal(size=(n,dim))+.3*y).astype(np.float32), y, np.arange(n, dtype=np.uint64), rows, ("label",), False)
 
-# %% ../../nbs/84_bench.embed.ipynb #cc52607f
+# %% ../../nbs/84_bench.embed.ipynb #8ce5cf11
 def measure_heads(
     n:int=4096, # embeddings in the train part; a quarter of that in the valid part
     epochs:int=5, # of each fit
-    device="cpu", # where
+    device:str|torch.device="cpu", # where
     rounds:int=3, # turns
-    clock=time.perf_counter # seconds
+    clock:Callable=time.perf_counter # seconds
 )->list: # rows
     "Seconds of an epoch of each way to train a head."
     train,valid = _clouds(n),_clouds(n//4)
@@ -119,7 +120,8 @@ def measure_heads(
         def run(k): fit_head(Head(256, ["label"]), train, valid, how, epochs, device=device, precision="fp32", bar=False, patience=epochs)
         return run
     t = interleave({how:(job(how), epochs*(1 if how == "bce" else 2)) for how in ("bce","margin","supcon")}, rounds, warm=0, clock=clock)
-    return [Row(f"a head on {n:,} embeddings of 256 numbers", f"{how}, an epoch", *[float(v) for v in t[how].quantile([.5,.25,.75])], unit="s") for how in t]
+    return [Row(f"a head on {n:,} embeddings of 256 numbers", f"{how}, an epoch", *[float(v) for v in t[how].quantile([.5,.25,.75])],
+                unit="s") for how in t]
 
 # %% ../../nbs/84_bench.embed.ipynb #0ca60530
 @register_bench("embed")

@@ -5,22 +5,23 @@
 # %% auto #0
 __all__ = ['measure_training', 'measure_scoring', 'measure_frechet', 'bench_gan']
 
-# %% ../../nbs/83_bench.gan.ipynb #40f8a7fd
+# %% ../../nbs/83_bench.gan.ipynb #e60b2366
 import copy, sys, tempfile, time, warnings
+from collections.abc import Callable
 from contextlib import nullcontext, suppress
 from dataclasses import replace
 from pathlib import Path
 import cv2, numpy as np, pandas as pd, torch
 from pytorch_fid.fid_score import calculate_frechet_distance
 from .harness import Row, interleave, main, one_core, ratio, register_bench
-from .step import _setup, _Stamp
+from .step import Setup, _setup, _Stamp
 from ..core import WeightsError, rng
 from ..data.bank import Bank
 from ..data.sources import read_source
 from ..data.splits import split
 from ..encoders import encoder as make_encoder
 from ..gan.fidelity import describe, frechet, of_encoder, of_inception
-from ..gan.models import make_gan
+from ..gan.models import GAN, make_gan
 from ..gan.training import Sampler, gan_learner
 
 # %% ../../nbs/83_bench.gan.ipynb #e9bbe184
@@ -66,7 +67,7 @@ def _plain_turns(gan, s):
         return s.now()-t0
     return job
 
-# %% ../../nbs/83_bench.gan.ipynb #33922043
+# %% ../../nbs/83_bench.gan.ipynb #a988ecef
 def _done(f):
     "A job that says nothing of its seconds, so that the harness counts them."
     return lambda n: (f(n), None)[1]
@@ -78,9 +79,9 @@ def _rate(t, name):
 _OURS,_PLAIN = "training, this library","training, a bare loop"
 
 def measure_training(
-    gan, # from `make_gan`, of two classes
-    folder, # an empty one, for images
-    setup, # on what: a `Setup` of the page before
+    gan:GAN, # from `make_gan`, of two classes
+    folder:str|Path, # an empty one, for images
+    setup:Setup, # on what: a `Setup` of the page before
     rounds:int=5 # turns of each variant
 )->list: # rows
     "Turns of a GAN: of a real run, and in a bare loop."
@@ -88,29 +89,32 @@ def measure_training(
     t = interleave({_OURS:(_our_turns(gan, bank, protocol, s), s.steps*s.bs), _PLAIN:(_plain_turns(gan, s), s.steps*s.bs)}, rounds, warm=1)
     kind,n = str(s.dtype or torch.float32)[6:],sum(p.numel() for m in (gan.generator,gan.discriminator) for p in m.parameters())/1e6
     group = f"GAN of {n:.1f} million parameters, {s.size} pixels, batches of {s.bs}, {kind}"
-    return [ratio(t, _PLAIN, _OURS, group=group, name="bare loop / this library", bar=">= 0.9")]+[Row(group, k, *_rate(t, k), unit="img/s") for k in t]
+    return [ratio(t, _PLAIN, _OURS, group=group, name="bare loop / this library", bar=">= 0.9")]+[Row(group, k, *_rate(t, k),
+        unit="img/s") for k in t]
 
-# %% ../../nbs/83_bench.gan.ipynb #02ed6eaa
+# %% ../../nbs/83_bench.gan.ipynb #8a9f2cab
 def measure_scoring(
-    gan, # from `make_gan`, of two classes
-    setup, # on what
+    gan:GAN, # from `make_gan`, of two classes
+    setup:Setup, # on what
     n:int=512, # images in a turn
     rounds:int=5, # turns
     encoder:str="resnet18" # one that looks at them, with random weights
 )->list: # rows
     "Samples per second, and images per second of the networks that look at them; Inception where its weights are at hand."
     s,sampler = setup,Sampler(gan.slow, _CLASSES, "bench", device=str(setup.device))
-    fakes = sampler("a", n); looks = {f"scoring, {encoder} at {max(s.size, 32)} pixels":of_encoder(make_encoder(encoder, size=max(s.size, 32)), "random", str(s.device))}
+    fakes = sampler("a", n)
+    looks = {f"scoring, {encoder} at {max(s.size, 32)} pixels":of_encoder(make_encoder(encoder, size=max(s.size, 32)), "random", str(s.device))}
     with suppress(WeightsError): looks["scoring, Inception at 299 pixels"] = of_inception(None, str(s.device))
-    jobs = {"samples":(_done(lambda k: sampler("a", k)), n)} | {name:(_done(lambda k, e=e: describe(fakes[:k], ["a"]*k, extractors=[e])), n) for name,e in looks.items()}
+    jobs = {"samples":(_done(lambda k: sampler("a", k)), n)} | {name:(_done(lambda k, e=e: describe(fakes[:k], ["a"]*k, extractors=[e])), n)
+                                                                for name,e in looks.items()}
     t = interleave(jobs, rounds, clock=s.now)
     return [Row(f"{s.size} pixels, {n} images", k, *_rate(t, k), unit="img/s") for k in t]
 
-# %% ../../nbs/83_bench.gan.ipynb #eebe0034
+# %% ../../nbs/83_bench.gan.ipynb #63d698ad
 def measure_frechet(
     d:int=2048, # features
     rounds:int=3, # turns
-    clock=time.perf_counter # seconds
+    clock:Callable=time.perf_counter # seconds
 )->list: # rows
     "The Fréchet distance of two covariances, against pytorch-fid's."
     g = rng(0, "frechet"); x,y = g.normal(size=(d+200,d)),g.normal(.1, 1.1, size=(d+200,d))
@@ -119,7 +123,8 @@ def measure_frechet(
         with warnings.catch_warnings(): warnings.simplefilter("ignore"); calculate_frechet_distance(*a, *b) # scipy is going to take an argument away
     t = interleave({"ours":(_done(lambda n: frechet(a, b)), 1), "pytorch-fid":(theirs, 1)}, rounds, warm=0, clock=clock)
     group = f"Fréchet distance, {d:,} features"
-    return [ratio(t, "pytorch-fid", "ours", group=group, name="pytorch-fid / ours", bar=">= 1")]+[Row(group, k, *[float(v) for v in t[k].quantile([.5,.25,.75])], unit="s") for k in t]
+    return [ratio(t, "pytorch-fid", "ours", group=group, name="pytorch-fid / ours", bar=">= 1")]+[Row(group, k,
+        *[float(v) for v in t[k].quantile([.5,.25,.75])], unit="s") for k in t]
 
 # %% ../../nbs/83_bench.gan.ipynb #e2227596
 @register_bench("gan")

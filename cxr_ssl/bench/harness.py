@@ -6,14 +6,17 @@
 __all__ = ['BENCHES', 'Row', 'interleave', 'ratio', 'one_core', 'register_bench', 'report', 'save_bench', 'load_bench', 'main',
            'plot_bench']
 
-# %% ../../nbs/80_bench.harness.ipynb #79f1b261
+# %% ../../nbs/80_bench.harness.ipynb #e76b16f6
 import argparse, inspect, operator, os, sys, time
+from collections.abc import Callable
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 import cv2, matplotlib.pyplot as plt, pandas as pd, torch
 from fastcore.docments import docments
 from ..core import CxrError, ParameterError, read_json, write_json
+from ..eval.plots import PALETTE, style
 from ..record import describe_environment
 
 # %% ../../nbs/80_bench.harness.ipynb #c363558b
@@ -37,12 +40,12 @@ class Row:
         sign,limit = self.bar.split()
         return bool(_MEETS[sign](self.value, float(limit)))
 
-# %% ../../nbs/80_bench.harness.ipynb #01bd7140
+# %% ../../nbs/80_bench.harness.ipynb #320532b9
 def interleave(
     jobs:dict, # name -> (function of n, n): does `n` images; may give the seconds that count, if not all do
     rounds:int=7, # how often each job runs
     warm:int=1, # how often it runs before, not counted
-    clock=time.process_time # seconds
+    clock:Callable=time.process_time # seconds
 )->pd.DataFrame: # seconds for an image: a row for each round, a column for each job
     "Time jobs in turns."
     names,rows = list(jobs),[]
@@ -78,23 +81,23 @@ def one_core():
         if pins: os.sched_setaffinity(0, cores)
         torch.set_num_threads(threads); cv2.setNumThreads(own)
 
-# %% ../../nbs/80_bench.harness.ipynb #b5ab2da3
+# %% ../../nbs/80_bench.harness.ipynb #8d0c709a
 BENCHES = {} # benches by name
 
 def register_bench(
     name:str # what users write after `cxr_bench`
-): # a decorator
+)->Callable: # a decorator
     "Enter a bench, a function `(**options) -> list of Row` whose options have defaults, under `name`."
     def enter(f):
         BENCHES[name] = f
         return f
     return enter
 
-# %% ../../nbs/80_bench.harness.ipynb #4b0bdc7a
+# %% ../../nbs/80_bench.harness.ipynb #48458672
 def _short(v): return "" if v is None else f"{v:,.0f}" if abs(v) >= 100 else f"{v:.3g}"
 
 def report(
-    rows # of a bench
+    rows:list # of a bench
 )->str: # several lines
     "The table of a bench, and how many bars are met."
     lines,group,width = [],None,max([len(r.name) for r in rows], default=0)
@@ -116,11 +119,11 @@ def _machine():
         except PackageNotFoundError: own[package] = None
     return {k:env[k] for k in ("python","platform","cpu","cores","gpus")} | dict(versions=env["versions"] | own)
 
-# %% ../../nbs/80_bench.harness.ipynb #31367a98
+# %% ../../nbs/80_bench.harness.ipynb #7fb46eb6
 def save_bench(
-    path, # JSON file to write
+    path:str|Path, # JSON file to write
     name:str, # of the bench
-    rows, # what it gave
+    rows:list, # what it gave
     options:dict=None # what it was given
 ):
     "Keep the rows of a bench, and the machine they come from."
@@ -128,7 +131,7 @@ def save_bench(
     write_json(path, dict(bench=name, options=options or {}, machine=_machine(), rows=rows))
 
 def load_bench(
-    path # JSON file, written by `save_bench`
+    path:str|Path # JSON file, written by `save_bench`
 )->dict: # bench, options, machine, and rows as `Row`
     "What a bench gave. Raises `RecordError` when the file is missing or damaged."
     found = read_json(path)
@@ -153,9 +156,9 @@ def _parser():
         sub.add_argument("--check", action="store_true", help="end with exit code 1 when a bar is missed")
     return parser
 
-# %% ../../nbs/80_bench.harness.ipynb #7bf1eefe
+# %% ../../nbs/80_bench.harness.ipynb #e11ba0a1
 def main(
-    argv=None # words of the command line; those of this process if not given
+    argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 1 a bar is missed and --check was given, 2 refused
     "The command `cxr_bench`."
     try:
@@ -170,12 +173,12 @@ def main(
         print(f"cxr_bench: {e}", file=sys.stderr)
         return 2
 
-# %% ../../nbs/80_bench.harness.ipynb #8c28ee13
+# %% ../../nbs/80_bench.harness.ipynb #3f38a0a8
 def _panel(ax, rows):
     "One group: how many times, on a logarithmic axis, with bars."
     ax.axvline(1, color="#dddddd", lw=1)
     for y,r in enumerate(rows):
-        colour,bar = "#0072B2" if r.ok else "#D55E00",float(r.bar.split()[1])
+        colour,bar = PALETTE["blue" if r.ok else "vermilion"],float(r.bar.split()[1])
         low,high = r.low or r.value,r.high or r.value
         ax.plot([low,high], [y,y], color=colour, lw=2)
         ax.plot(r.value, y, "o", color=colour, ms=5)
@@ -185,12 +188,13 @@ def _panel(ax, rows):
     ax.set_yticks(range(len(rows)), [r.name for r in rows], fontsize=7)
     ax.set_title(rows[0].group, fontsize=9)
 
-# %% ../../nbs/80_bench.harness.ipynb #4be16ff9
+# %% ../../nbs/80_bench.harness.ipynb #982d680b
+@style()
 def plot_bench(
-    rows, # of a bench
+    rows:list, # of a bench
     columns:int=3 # panels in a line
-): # figure and axes
-    "The ratios of a bench that have a bar from below, a panel for each group: blue met it, orange missed it."
+)->tuple: # figure and axes
+    "The ratios of a bench that have a bar from below, a panel for each group: blue met it, vermilion missed it."
     groups = {}
     for r in rows:
         if r.unit == "x" and r.bar.startswith(">="): groups.setdefault(r.group, []).append(r)

@@ -5,8 +5,9 @@
 # %% auto #0
 __all__ = ['measure_maps', 'measure_memory', 'bench_maps']
 
-# %% ../../nbs/85_bench.interpret.ipynb #84823679
+# %% ../../nbs/85_bench.interpret.ipynb #e99d6e59
 import sys, tempfile, threading, time
+from collections.abc import Callable
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 import torch
@@ -19,9 +20,9 @@ from ..encoders import encoder
 from ..finetune.training import classifier
 from ..interpret.cam import METHODS, cam
 
-# %% ../../nbs/85_bench.interpret.ipynb #6dbc4a4a
+# %% ../../nbs/85_bench.interpret.ipynb #7cfe61a4
 def _map_job(model, x, method):
-    "A job: maps of the first pictures."
+    "A job: maps of the first images."
     classes = None if method == "rollout" else 0
     def job(n): cam(model, x[:n], classes, method, bs=len(x)); _wait(x.device)
     return job
@@ -32,14 +33,14 @@ def _pass_job(model, x):
         model.zero_grad(); model(x[:n].clone().requires_grad_(True))[:,0].sum().backward(); _wait(x.device)
     return job
 
-# %% ../../nbs/85_bench.interpret.ipynb #5f9167fb
+# %% ../../nbs/85_bench.interpret.ipynb #2c9f3bcf
 def measure_maps(
-    model, # a classifier in evaluation mode
-    x:torch.Tensor, # pictures (n,1,h,h) on the model's device
+    model:torch.nn.Module, # a classifier in evaluation mode
+    x:torch.Tensor, # images (n,1,h,h) on the model's device
     method:str, # see `cam`
     name:str, # of the encoder
     rounds:int=5, # turns
-    clock=time.perf_counter # seconds
+    clock:Callable=time.perf_counter # seconds
 )->list: # rows
     "Maps against one forward and one backward pass."
     n,alone = len(x),"forward and backward"
@@ -66,11 +67,11 @@ def _watched(every=.01):
     try: yield found
     finally: stop.set(); watcher.join(); found["most"] = max(found["most"], _held()-start)
 
-# %% ../../nbs/85_bench.interpret.ipynb #80f47b5c
+# %% ../../nbs/85_bench.interpret.ipynb #949ee542
 def measure_memory(
     n:int, # images
-    folder, # for temporary files
-    size:int=32, # side of the pictures
+    folder:str|Path, # for temporary files
+    size:int=32, # side of the images
     bs:int=64 # images in a batch
 )->list: # rows
     "Memory held while a cache of embeddings is filled with a tenth of the images, and with all."
@@ -83,12 +84,12 @@ def measure_memory(
         rows.append(Row(group, f"memory beyond the start, {k:,} images", found["most"]/2**20, bar=bar, unit="MB"))
     return rows + [Row(group, "rate", n/(time.perf_counter()-t0), unit="img/s")]
 
-# %% ../../nbs/85_bench.interpret.ipynb #e339ead3
+# %% ../../nbs/85_bench.interpret.ipynb #dfc5985f
 @register_bench("maps")
 def bench_maps(
     encoders:str="resnet18,resnet50,vit_small", # with commas between; random weights
     methods:str="gradcam,gradcam++,layercam,rollout", # with commas between; rollout for a ViT only
-    size:int=0, # side of the pictures, pixels; if 0, 224 on a GPU and 128 elsewhere
+    size:int=0, # side of the images, pixels; if 0, 224 on a GPU and 128 elsewhere
     bs:int=0, # images in a batch; if 0, 64 on a GPU and 16 elsewhere
     memory:int=100000, # images whose embeddings are made; 0: none
     rounds:int=0, # turns of each variant; 5 if 0, 2 if quick
@@ -107,7 +108,8 @@ def bench_maps(
     with one_core() if clock == "cpu" else nullcontext():
         for name in progress(names, "bench", unit="encoder"):
             model = classifier(encoder(name, size=size, seed=0), ("a","b")).eval().to(d); x = torch.randn(bs, 1, size, size, device=d)
-            rows += [r for m in kinds if m != "rollout" or hasattr(model.encoder, "blocks") for r in measure_maps(model, x, m, name, rounds, _CLOCKS[clock])]
+            rows += [r for m in kinds if m != "rollout" or hasattr(model.encoder, "blocks")
+                     for r in measure_maps(model, x, m, name, rounds, _CLOCKS[clock])]
         with tempfile.TemporaryDirectory() as folder: return rows + (measure_memory(memory//(50 if quick else 1), folder) if memory else [])
 
 # %% ../../nbs/85_bench.interpret.ipynb #d1444878

@@ -250,11 +250,11 @@ def _metered(job, device, peaks, name):
         return seconds
     return run
 
-# %% ../../nbs/82_bench.step.ipynb #1041f5a3
+# %% ../../nbs/82_bench.step.ipynb #db47fec9
 def measure_step(
     name:str, # a key of `OURS`
     bank, # of the pictures
-    folder, # where their files lie
+    folder:str|Path, # where their files lie
     setup:Setup, # on what
     rounds:int=5 # how often each variant has its turn
 )->list: # rows

@@ -5,24 +5,25 @@
 # %% auto #0
 __all__ = ['Bank']
 
-# %% ../../nbs/16_data.bank.ipynb #ff6383c0
+# %% ../../nbs/16_data.bank.ipynb #4a55293e
 import copy, math, shutil
 from pathlib import Path
 import numpy as np, torch
 from fastcore.basics import patch
 from ..core import DataError, DiskError, ParameterError, atomic_path, hash_file, read_json, write_json
 from ..store import differences
+from .images import Preprocess
 from .manifest import Manifest, pixel_store, read_rows, refuse_bad
 
 # %% ../../nbs/16_data.bank.ipynb #abf06dfb
 _INDEX = np.dtype([("id","<u8"), ("offset","<i8"), ("height","<i4"), ("width","<i4")])
 
-# %% ../../nbs/16_data.bank.ipynb #b0f449f6
+# %% ../../nbs/16_data.bank.ipynb #cb8f761f
 class Bank:
     "The decoded pixels of a manifest, by image id. Made by `Bank.build`, opened by `Bank.open`."
     flat = _file = None # all pixels in one tensor, where `to` has put them on a device; the bank they come from
     def __init__(self,
-        path, # folder of a finished bank
+        path:str|Path, # folder of a finished bank
         info:dict # content of its bank.json
     ):
         self.path,self.info = Path(path),info
@@ -32,7 +33,8 @@ class Bank:
         "Map the files; nothing is read yet."
         try: self.index = np.load(self.path/"index.npy", mmap_mode="r", allow_pickle=False)
         except Exception as e: raise _damaged(self.path/"index.npy", f"cannot be read ({e})") from e # numpy raises anything
-        if self.index.dtype != _INDEX or self.index.shape != (self.info["images"],): raise _damaged(self.path/"index.npy", f"is no index of {self.info['images']} images, as bank.json says")
+        if self.index.dtype != _INDEX or self.index.shape != (self.info["images"],):
+            raise _damaged(self.path/"index.npy", f"is no index of {self.info['images']} images, as bank.json says")
         self._pixels = np.memmap(self.path/"pixels"/"data.bin", np.uint8, "r", shape=(self.info["bytes"],)).view(np.ndarray)
         self._manifest = self._ids = self._order = None
 
@@ -55,10 +57,10 @@ def ids(self:Bank)->np.ndarray: # uint64 (n,), in the order of the manifest
         self._order = self._ids.argsort()
     return self._ids
 
-# %% ../../nbs/16_data.bank.ipynb #7e22e1c6
+# %% ../../nbs/16_data.bank.ipynb #0d494767
 @patch
 def rows(self:Bank,
-    ids # image ids (n,), uint64
+    ids:np.ndarray|list # image ids (n,), uint64
 )->np.ndarray: # positions in the index (n,)
     "Where images stand in the index. Raises `DataError` naming an id that is not in the bank."
     ids,known = np.atleast_1d(ids),self.ids
@@ -77,10 +79,10 @@ def _why_not(self:Bank, id):
     if not len(q): return "ask for ids of the manifest this bank was built from"
     return f"{q.image.iloc[0]} was set aside: {q.reason.iloc[0]}; split bank.manifest, which is without it"
 
-# %% ../../nbs/16_data.bank.ipynb #20c24937
+# %% ../../nbs/16_data.bank.ipynb #b23f5d06
 @patch
 def shapes(self:Bank,
-    ids # image ids (n,), uint64
+    ids:np.ndarray|list # image ids (n,), uint64
 )->np.ndarray: # int (n, 2): height and width, pixels
     "Height and width of images in the bank."
     found = self.index[self.rows(ids)]
@@ -88,20 +90,20 @@ def shapes(self:Bank,
 
 @patch
 def offsets(self:Bank,
-    ids # image ids (n,), uint64
+    ids:np.ndarray|list # image ids (n,), uint64
 )->np.ndarray: # int (n,)
     "Where the pixels of images begin: in `flat` for a Bank on a device, else in the file."
     return self.index["offset"][self.rows(ids)]
 
 @patch
 def images(self:Bank,
-    ids # image ids (n,), uint64
+    ids:np.ndarray|list # image ids (n,), uint64
 )->list: # a uint8 array (height, width) for each id; read-only, nothing is copied
     "The pixels of images, straight from the mapped file."
     if self._file: self.rows(ids); return self._file.images(ids)
     return [self._pixels[o:o+h*w].reshape(h, w) for _,o,h,w in self.index[self.rows(ids)].tolist()]
 
-# %% ../../nbs/16_data.bank.ipynb #78e1abb2
+# %% ../../nbs/16_data.bank.ipynb #c9a0970b
 @patch(as_prop=True)
 def manifest(self:Bank)->Manifest: # one row for each image of the bank, and the quarantine
     "The manifest of what the bank holds: the one it was built from, without what had gone bad."
@@ -114,7 +116,7 @@ def manifest(self:Bank)->Manifest: # one row for each image of the bank, and the
 
 @patch
 def name(self:Bank,
-    id # one image id
+    id:int # one image id
 )->str: # its file and its id
     "What to call an image in a message."
     row = self.manifest.rows([id]).iloc[0]
@@ -129,11 +131,11 @@ def check(self:Bank,
     area = self.index["height"].astype(float)*self.index["width"]
     return max(v.size/math.sqrt(v.scale[0]*area.min()) for v in recipe.views)
 
-# %% ../../nbs/16_data.bank.ipynb #e283a16e
+# %% ../../nbs/16_data.bank.ipynb #395d2f24
 @patch
 def to(self:Bank,
-    device, # a torch device or its name
-    ids=None # image ids to take along (n,); all if None
+    device:str|torch.device, # a torch device or its name
+    ids:np.ndarray|list=None # image ids to take along (n,); all if None
 )->Bank: # the same images; its `flat` is a uint8 tensor on `device`, and its `offsets` point into that
     "A Bank whose pixels are in the memory of a device. Raises what torch raises when they do not fit."
     new,source = copy.copy(self),self._file or self
@@ -163,10 +165,10 @@ def _check_file(file, bytes, sha256="", at_least=False):
     if bytes < 1 or found < bytes or found > bytes and not at_least: raise _damaged(file, f"has {found} bytes; bank.json says {bytes}")
     if sha256 and hash_file(file) != sha256: raise _damaged(file, "does not hold what bank.json says")
 
-# %% ../../nbs/16_data.bank.ipynb #9c9a0e54
+# %% ../../nbs/16_data.bank.ipynb #b541817c
 @patch(cls_method=True)
 def open(cls:Bank,
-    path, # folder of a bank
+    path:str|Path, # folder of a bank
     verify:bool=False # read everything too, and compare checksums
 )->Bank: # ready to use
     "Open a finished bank. Raises `DataError` when it is missing, not finished or damaged."
@@ -241,13 +243,13 @@ def _build(path, manifest, head, store, preprocess, threads, max_bad):
     bad = refuse_bad(table, found, manifest.roots, max_bad, len(manifest))
     _finish(path, manifest.set_aside(ids[bad], [o for o in found if isinstance(o, str)]), store, head)
 
-# %% ../../nbs/16_data.bank.ipynb #ade5775d
+# %% ../../nbs/16_data.bank.ipynb #d8f2ce28
 @patch(cls_method=True)
 def build(cls:Bank,
     manifest:Manifest, # which images
-    path, # folder of the bank; made if need be
+    path:str|Path, # folder of the bank; made if need be
     side:int=384, # the shorter side is shrunk to this many pixels; smaller images stay as they are
-    preprocess=None, # a `Preprocess`, applied before shrinking; or None
+    preprocess:Preprocess=None, # a `Preprocess`, applied before shrinking; or None
     threads:int=None, # how many decode; as many as there are cores, up to 8, if None
     max_bad:float=.02 # share of images that may have become unreadable; they are set aside
 )->Bank: # ready to use

@@ -35,9 +35,9 @@ def _read(path, max_bytes):
     except OSError as e:
         raise DataError(f"{path} cannot be read: {e.strerror or e}", "check the disk and the rights of the file") from e
 
-# %% ../../nbs/12_data.images.ipynb #63e03935
+# %% ../../nbs/12_data.images.ipynb #d6172794
 def _refuse(path, data):
-    "A `DataError` for bytes that are no picture we read."
+    "A `DataError` for bytes that are no image we read."
     head = data[:256].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
         return DataError(f"{path} is a web page, not a picture", "a download failed: fetch the file again")
@@ -45,16 +45,17 @@ def _refuse(path, data):
         return DataError(f"{path} is a Git LFS pointer, not a picture", "run: git lfs pull")
     if path.suffix.lower() in (".dcm",".dicom"):
         return DataError(f"{path} is named like DICOM, but the letters DICM are missing at byte 128", "write it again with its preamble")
-    return DataError(f"{path} is not a {', '.join(_FORMATS)} or DICOM picture, or its header is damaged", "fetch the file again, or convert it")
+    return DataError(f"{path} is not a {', '.join(_FORMATS)} or DICOM picture, or its header is damaged",
+                     "fetch the file again, or convert it")
 
 def _check_size(path, h, w, max_pixels):
     "Raise `DataError` where a header claims no pixels, or too many."
     if h < 1 or w < 1: raise DataError(f"{path} is {w} x {h}: there are no pixels in it", "fetch the file again, or leave it out")
     if h*w > max_pixels: raise DataError(f"{path} is {w} x {h}, more than max_pixels={max_pixels:,}", "check the file, or raise max_pixels")
 
-# %% ../../nbs/12_data.images.ipynb #006d1ef9
+# %% ../../nbs/12_data.images.ipynb #7c559888
 def _one_picture(path, im):
-    "Raise `DataError` where a file holds several pictures, or loses levels when Pillow reads it."
+    "Raise `DataError` where a file holds several images, or loses levels when Pillow reads it."
     try: many = getattr(im, "n_frames", 1) > 1 if im.format != "TIFF" else im.seek(1) is None # counting a TIFF's pages reads them all
     except EOFError: many = False
     if many: raise DataError(f"{path} holds more than one picture", "save each one as its own file")
@@ -73,7 +74,8 @@ def _open(path, data, max_pixels):
         raise DataError(f"{path} claims more pixels than any radiograph has", "check the file") from None
     except (UnidentifiedImageError, OSError, ValueError, SyntaxError): raise _refuse(path, data) from None
     _check_size(path, im.height, im.width, max_pixels)
-    if im.format == "JPEG" and (n := data.count(b"\xff\xda")) > 32: raise DataError(f"{path} claims {n} scans of its pixels", "it would take hours: check the file")
+    if im.format == "JPEG" and (n := data.count(b"\xff\xda")) > 32:
+        raise DataError(f"{path} claims {n} scans of its pixels", "it would take hours: check the file")
     _one_picture(path, im)
     return im
 
@@ -102,7 +104,7 @@ def _grey(im, path):
         im.paste(grey.convert("L"), mask=grey.getchannel("A"))
     return np.array(im if im.mode == "L" else im.convert("L"))
 
-# %% ../../nbs/12_data.images.ipynb #74e40485
+# %% ../../nbs/12_data.images.ipynb #120a0fc8
 _TAGS = ["Rows","Columns","SamplesPerPixel","PhotometricInterpretation","NumberOfFrames","BitsAllocated","BitsStored","HighBit",
          "PixelRepresentation","PixelPaddingValue","PixelPaddingRangeLimit","RescaleSlope","RescaleIntercept","ModalityLUTSequence",
          "WindowCenter","WindowWidth","VOILUTFunction","VOILUTSequence","PresentationLUTShape","PixelData"]
@@ -111,15 +113,16 @@ _SYNTAXES = {uid.ImplicitVRLittleEndian:"", uid.ExplicitVRLittleEndian:"", uid.R
              uid.JPEGLossless:"gdcm", uid.JPEGLosslessSV1:"gdcm", uid.JPEGLSLossless:"gdcm", uid.JPEGLSNearLossless:"gdcm"}
 
 def _dicom(path, data, pixels=True):
-    "The tags of a DICOM file that make its picture, from its bytes."
+    "The tags of a DICOM file that make its image, from its bytes."
     f = io.BytesIO(data); f.seek(132)
     meta = read_dataset(f, False, True, stop_when=lambda tag,vr,length: tag.group != 2)
     kind = meta.get("TransferSyntaxUID")
     if kind not in _SYNTAXES:
-        raise DataError(f"{path} has the DICOM transfer syntax {getattr(kind, 'name', 'none')}, which is not read", "convert it to an uncompressed one")
+        raise DataError(f"{path} has the DICOM transfer syntax {getattr(kind, 'name', 'none')}, which is not read",
+                        "convert it to an uncompressed one")
     return dcmread(io.BytesIO(data), specific_tags=_TAGS, stop_before_pixels=not pixels)
 
-# %% ../../nbs/12_data.images.ipynb #094446d9
+# %% ../../nbs/12_data.images.ipynb #1a0ed121
 def _dicom_size(path, ds, max_pixels):
     "Check what a DICOM header promises before a pixel is unpacked; return (h,w). Raises `DataError`."
     for name in ("Rows","Columns","BitsAllocated","BitsStored","PixelRepresentation","PhotometricInterpretation"):
@@ -131,7 +134,8 @@ def _dicom_size(path, ds, max_pixels):
         raise DataError(f"{path} stores {ds.BitsStored} of {ds.BitsAllocated} bits (PixelRepresentation {ds.PixelRepresentation}), which is not read",
                         "convert it to 8 or 16 bits")
     if ds.get("HighBit", ds.BitsStored-1) != ds.BitsStored-1:
-        raise DataError(f"{path} has HighBit {ds.HighBit} for {ds.BitsStored} bits: its pixels do not begin at bit 0", "convert it, so that HighBit is BitsStored-1")
+        raise DataError(f"{path} has HighBit {ds.HighBit} for {ds.BitsStored} bits: its pixels do not begin at bit 0",
+                        "convert it, so that HighBit is BitsStored-1")
     _check_size(path, ds.Rows, ds.Columns, max_pixels)
     return int(ds.Rows),int(ds.Columns)
 
@@ -152,7 +156,7 @@ def _stream_size(s):
         at += 2+length
     raise ValueError("the markers of the JPEG stream are not in order")
 
-# %% ../../nbs/12_data.images.ipynb #91543101
+# %% ../../nbs/12_data.images.ipynb #f0b7bb99
 def _rle_length(s, enough):
     "How many bytes a run-length coded segment unpacks to; counting stops past `enough`."
     at = n = 0
@@ -168,7 +172,8 @@ def _check_stream(ds, kind):
         ends = [int.from_bytes(frame[i:i+4], "little") for i in range(4, 4+4*min(frame[0], 15), 4)]+[len(frame)]
         if any(_rle_length(frame[a:b], 2*h*w) > 2*h*w for a,b in zip(ends, ends[1:])): raise ValueError("its runs unpack to more than the picture")
     elif (claims := _stream_size(frame))[:2] != (h,w) or claims[3] != 1 or claims[2] > ds.BitsAllocated:
-        raise ValueError("the JPEG stream is {1} x {0} with {2} bits and {3} channels".format(*claims)+f", the DICOM header says {w} x {h}, {ds.BitsAllocated} bits, one channel")
+        said = "the JPEG stream is {1} x {0} with {2} bits and {3} channels".format(*claims)
+        raise ValueError(f"{said}, the DICOM header says {w} x {h}, {ds.BitsAllocated} bits, one channel")
 
 # %% ../../nbs/12_data.images.ipynb #38f0452a
 def _codes(path, ds):
@@ -206,7 +211,7 @@ def _modality(ds, x):
     slope,intercept = ds.get("RescaleSlope"),ds.get("RescaleIntercept")
     return x*float(1 if slope is None else slope)+float(intercept or 0)
 
-# %% ../../nbs/12_data.images.ipynb #cdf7b70a
+# %% ../../nbs/12_data.images.ipynb #080dfbf5
 def _window(x, centre, width, function="LINEAR"):
     "Values through a window, as uint8."
     function = str(function or "LINEAR").upper()
@@ -228,12 +233,13 @@ def _voi(path, ds, x, window, seen):
     if len(centres) != len(widths): raise ValueError(f"{len(centres)} WindowCenter for {len(widths)} WindowWidth")
     views = [*luts, *zip(centres, widths)]
     if window and not 0 <= window < len(views):
-        raise DataError(f"{path} has {len(views)} LUTs and windows; window={window} is not among them (the first is 0)", "choose another, or give (centre, width)")
+        raise DataError(f"{path} has {len(views)} LUTs and windows; window={window} is not among them (the first is 0)",
+                        "choose another, or give (centre, width)")
     if not views: return _levels(x, x[seen].min(), x[seen].max())
     if window < len(luts): y,top = _look_up(luts[window], x); return _levels(y, 0, top)
     return _window(x, *views[window], ds.get("VOILUTFunction"))
 
-# %% ../../nbs/12_data.images.ipynb #82f124f2
+# %% ../../nbs/12_data.images.ipynb #9ec7e2b8
 def _padding(ds, stored):
     "Which codes are padding, bool (2**BitsAllocated,): PS3.3 C.7.5.1.1.2."
     out = np.zeros(len(stored), bool)
@@ -244,7 +250,7 @@ def _padding(ds, stored):
     return (stored >= min(a, b)) & (stored <= max(a, b))
 
 def _dicom_grey(path, ds, window):
-    "The picture of a DICOM file as uint8 grey (h,w), white is dense."
+    "The image of a DICOM file as uint8 grey (h,w), white is dense."
     codes,stored = _codes(path, ds),_stored(ds)
     x,padding = _modality(ds, stored),_padding(ds, stored)
     if not np.isfinite(x).all(): raise ValueError("its rescale slope or intercept is not a finite number")
@@ -252,19 +258,20 @@ def _dicom_grey(path, ds, window):
     if not seen.any(): raise DataError(f"{path} holds nothing but padding", "leave it out")
     table = _voi(path, ds, x, window, seen if ds.BitsStored > 8 else slice(None))
     if len(np.unique(stored[seen])) > 1 == len(np.unique(table[seen])):
-        raise DataError(f"{path} comes out as one flat grey: its rescale slope, LUT or window misses all of its values", "give another window=, or leave it out")
+        raise DataError(f"{path} comes out as one flat grey: its rescale slope, LUT or window misses all of its values",
+                        "give another window=, or leave it out")
     if ds.PhotometricInterpretation == "MONOCHROME1" or ds.get("PresentationLUTShape") == "INVERSE": table = 255-table
     return np.where(padding, 0, table).astype(np.uint8)[codes]
 
-# %% ../../nbs/12_data.images.ipynb #4e54681f
+# %% ../../nbs/12_data.images.ipynb #09e92171
 def decode(
-    path, # PNG, JPEG, BMP, TIFF or DICOM file with one picture
+    path:str|Path, # PNG, JPEG, BMP, TIFF or DICOM file with one image
     max_pixels:int=64_000_000, # largest width times height, checked in the header
     max_bytes:int=256_000_000, # largest file, in bytes
-    window=0, # DICOM only: which of the file's LUTs and windows, counted from 0, or your own (centre, width)
+    window:int|tuple|list=0, # DICOM only: which of the file's LUTs and windows, counted from 0, or your own (centre, width)
     max_ratio:float=200. # most pixels that hang on one byte of the file, for more than 16 million pixels; not for DICOM
 )->np.ndarray: # uint8 grey (h,w); 8-bit grey files as stored: no resizing, no contrast change
-    "The pixels of a file. Raises `DataError` naming the file when it is missing, empty, damaged, too large or no picture."
+    "The pixels of a file. Raises `DataError` naming the file when it is missing, empty, damaged, too large or no image."
     if not isinstance(window, int) and (np.shape(window) != (2,) or not window[1] >= 1):
         raise ParameterError(f"window={window!r} is neither a number nor (centre, width)", "the first of a file's windows is 0; a width is 1 or more")
     path = Path(path); data = _read(path, max_bytes)
@@ -274,15 +281,16 @@ def decode(
             return _dicom_grey(path, ds, window)
         with _open(path, data, max_pixels) as im:
             if (n := im.width*im.height) > max(16_000_000, max_ratio*len(data)):
-                raise DataError(f"{path} has {n:,} pixels in {len(data):,} bytes: blank, or a decompression bomb", "check the file, or raise max_ratio")
+                raise DataError(f"{path} has {n:,} pixels in {len(data):,} bytes: blank, or a decompression bomb",
+                                "check the file, or raise max_ratio")
             return _grey(im, path)
     except (CxrError, MemoryError): raise
     except Exception as e: # Pillow and pydicom raise OSError, SyntaxError, ValueError, zlib.error, AttributeError … for damaged data
         raise DataError(f"{path} is damaged: {e}", "fetch the file again, or leave it out") from e
 
-# %% ../../nbs/12_data.images.ipynb #ff0b61a8
+# %% ../../nbs/12_data.images.ipynb #e6e84949
 def image_size(
-    path, # a picture file
+    path:str|Path, # an image file
     max_pixels:int=64_000_000 # largest width times height
 )->tuple: # (h,w)
     "Height and width from the header, without decoding. Raises `DataError`."
@@ -319,9 +327,9 @@ def shrink(
     size = (side, round(h*side/w)) if w < h else (round(w*side/h), side) # OpenCV wants (width, height)
     return cv2.resize(pixels, size, interpolation=cv2.INTER_AREA)
 
-# %% ../../nbs/12_data.images.ipynb #162e6746
+# %% ../../nbs/12_data.images.ipynb #9ee9fcaf
 def _pad(pixels):
-    "Black bars that make the picture a square."
+    "Black bars that make the image a square."
     h,w = pixels.shape; side = max(h,w); top,left = (side-h)//2,(side-w)//2
     return cv2.copyMakeBorder(pixels, top, side-h-top, left, side-w-left, cv2.BORDER_CONSTANT, value=0)
 
@@ -332,13 +340,13 @@ def _middle(pixels):
 
 _RESIZE = dict(fit=lambda pixels: pixels, pad=_pad, crop=_middle, shrink=None)
 
-# %% ../../nbs/12_data.images.ipynb #eb04453b
+# %% ../../nbs/12_data.images.ipynb #29a6d92f
 def resize(
     pixels:np.ndarray, # uint8 (h,w)
     size:int, # side of the square, in pixels
     how:str="fit" # "fit": squeezed to a square; "pad": black bars; "crop": the middle; "shrink": no square, see `shrink`
 )->np.ndarray: # uint8 (size,size)
-    "The picture as a square, antialiased. Only `fit` changes its proportions, only `crop` loses a part of it."
+    "The image as a square, antialiased. Only `fit` changes its proportions, only `crop` loses a part of it."
     if how not in _RESIZE: raise unknown("how", how, _RESIZE)
     if how == "shrink": return shrink(pixels, size)
     pixels = _RESIZE[how](pixels)
@@ -354,10 +362,10 @@ def _same_proportions(a, b, tolerance=.02):
     "Whether two (h,w) differ by no more than `tolerance` in their ratio of sides."
     return abs(math.log(a[0]*b[1]/(a[1]*b[0]))) <= tolerance
 
-# %% ../../nbs/12_data.images.ipynb #adb6eac5
+# %% ../../nbs/12_data.images.ipynb #640f71a6
 def check_mask(
-    path, # mask file
-    shape # (h,w) of the image it belongs to
+    path:str|Path, # mask file
+    shape:tuple # (h,w) of the image it belongs to
 ):
     "Raise `DataError` when the mask is missing or has other proportions than its image; reads the header only."
     if not Path(path).is_file():
@@ -367,10 +375,10 @@ def check_mask(
         raise DataError(f"mask {path} is {size[1]} x {size[0]} but its image is {shape[1]} x {shape[0]}",
                         "it belongs to another image: correct the mask column")
 
-# %% ../../nbs/12_data.images.ipynb #b36dc946
+# %% ../../nbs/12_data.images.ipynb #e0a6acb4
 def read_mask(
-    path, # mask file: lung where 128 and above
-    shape=None # (h,w) to bring it to, by nearest neighbour; None keeps its own
+    path:str|Path, # mask file: lung where 128 and above
+    shape:tuple=None # (h,w) to bring it to, by nearest neighbour; None keeps its own
 )->np.ndarray: # bool (h,w), True inside the lungs
     "A lung mask. Raises `DataError` when it is missing, of other proportions than `shape`, or marks nothing."
     check_mask(path, shape if shape is not None else image_size(path))
@@ -382,13 +390,13 @@ def read_mask(
         mask = cv2.resize(mask, (int(shape[1]), int(shape[0])), interpolation=cv2.INTER_NEAREST_EXACT)
     return mask >= 128
 
-# %% ../../nbs/12_data.images.ipynb #3e3a3b9e
+# %% ../../nbs/12_data.images.ipynb #2d5da80c
 @dataclass(frozen=True)
 class Preprocess:
-    "What is done to every picture, in the order of the fields; all of it is off unless asked for. Raises `ParameterError`."
+    "What is done to every image, in the order of the fields; all of it is off unless asked for. Raises `ParameterError`."
     lungs:str="" # "crop": cut to the box around the lungs; "focus": black outside the lungs; "": no mask is used
-    margin:float=.05 # room left around the lungs, as a share of the picture's shorter side, 0 to 1
-    size:int=0 # pixels, brought there as `how` says; 0 keeps the picture's own size
+    margin:float=.05 # room left around the lungs, as a share of the image's shorter side, 0 to 1
+    size:int=0 # pixels, brought there as `how` says; 0 keeps the image's own size
     how:str="fit" # "fit", "pad", "crop" or "shrink", as in `resize`
     denoise:float=0. # non-local means: strength h in grey levels (10 is usual); 0 is off
     clip:tuple=() # two percentiles that become black and white, as (1,99); () is off
@@ -404,13 +412,14 @@ class Preprocess:
         if self.clip and not (len(self.clip) == 2 and 0 <= self.clip[0] < self.clip[1] <= 100):
             raise ParameterError(f"clip={self.clip} is not a pair of percentiles", "give two, rising, from 0 to 100, as (1,99)")
 
-# %% ../../nbs/12_data.images.ipynb #0cd0efa4
+# %% ../../nbs/12_data.images.ipynb #6e44f743
 @patch
 def _number(self:Preprocess, name, high):
     "Raise `ParameterError` unless the field is a number from 0 to `high`; 2 and 2.0 become the same."
     value,kind = getattr(self, name),(int if name == "size" else float)
     if isinstance(value, bool) or not isinstance(value, (int,kind)) or not 0 <= value <= high:
-        raise ParameterError(f"{name}={value!r} is not a {'whole ' if kind is int else ''}number from 0 to {high}", "see the comments of Preprocess; 0 switches it off")
+        raise ParameterError(f"{name}={value!r} is not a {'whole ' if kind is int else ''}number from 0 to {high}",
+                             "see the comments of Preprocess; 0 switches it off")
     object.__setattr__(self, name, kind(value))
 
 # %% ../../nbs/12_data.images.ipynb #ef67cbc0
@@ -432,12 +441,12 @@ def needs_mask(self:Preprocess)->bool: # whether a call wants `mask`
 @patch
 def __bool__(self:Preprocess): return self != Preprocess() # whether it does anything at all
 
-# %% ../../nbs/12_data.images.ipynb #6f1fe9bb
+# %% ../../nbs/12_data.images.ipynb #8b3bfe51
 def _clip_table(hist, low, high):
     "Grey levels at two percentiles of a histogram go to black and white."
     reached = np.cumsum(hist); n = reached[-1]
     a,b = np.searchsorted(reached, max(1, low/100*n)),np.searchsorted(reached, high/100*n)
-    if a >= b: return np.arange(256, dtype=np.uint8) # nearly all of the picture has one level: there is nothing to stretch
+    if a >= b: return np.arange(256, dtype=np.uint8) # nearly all of the image has one level: there is nothing to stretch
     return _levels(np.arange(256), a, b)
 
 def _zscore_table(hist):
@@ -492,13 +501,13 @@ def _grow(mask, room):
     "A mask with `room` pixels more on every side."
     return (cv2.distanceTransform(255-mask, cv2.DIST_L2, cv2.DIST_MASK_PRECISE) <= room).astype(np.uint8)*255
 
-# %% ../../nbs/12_data.images.ipynb #5cffc63b
+# %% ../../nbs/12_data.images.ipynb #4d24bb93
 @patch
 def __call__(self:Preprocess,
     pixels:np.ndarray, # uint8 grey (h,w)
     mask:np.ndarray=None # bool (h,w), True inside the lungs; only read when `needs_mask`
 )->np.ndarray: # uint8 grey
-    "The picture with all that was asked for done to it. Raises `DataError` for a mask that is missing or does not fit."
+    "The image with all that was asked for done to it. Raises `DataError` for a mask that is missing or does not fit."
     if pixels.ndim != 2 or pixels.dtype != np.uint8:
         raise ParameterError(f"pixels are {pixels.dtype} {pixels.shape}, not uint8 (h,w)", "use decode")
     if self.needs_mask:
@@ -510,22 +519,23 @@ def __call__(self:Preprocess,
     pixels = self._tone(np.ascontiguousarray(pixels), seen)
     return np.where(seen, pixels, 0).astype(np.uint8) if self.lungs == "focus" else pixels
 
-# %% ../../nbs/12_data.images.ipynb #84656cea
+# %% ../../nbs/12_data.images.ipynb #5af03535
 @patch
 def __str__(self:Preprocess)->str: # one line
     "What is switched on, in its order."
-    on = [f"{self.how} {self.size}"]*bool(self.size) + [f"denoise {self.denoise:g}"]*bool(self.denoise) + [f"clip {self.clip[0]:g}-{self.clip[1]:g} %" if self.clip else ""]
-    on = [self.lungs and f"lungs: {self.lungs}"]+on+["z-score"]*self.zscore+["equalise"]*self.equalise+[f"CLAHE {self.clahe:g}"]*bool(self.clahe)
+    on = [self.lungs and f"lungs: {self.lungs}", *[f"{self.how} {self.size}"]*bool(self.size), *[f"denoise {self.denoise:g}"]*bool(self.denoise)]
+    on += [f"clip {self.clip[0]:g}-{self.clip[1]:g} %" if self.clip else "", *["z-score"]*self.zscore, *["equalise"]*self.equalise]
+    on += [f"CLAHE {self.clahe:g}"]*bool(self.clahe)
     return ", ".join(filter(None, on)) or "as stored"
 
-# %% ../../nbs/12_data.images.ipynb #9bf5aac3
+# %% ../../nbs/12_data.images.ipynb #7d38b3fd
 def before_after(
-    images, # uint8 grey pictures (h,w), one row each
-    steps, # the Preprocess of each column
-    masks=None, # one bool mask (h,w) per image, where a step needs them
-    width:float=1.7 # of a picture, in inches
-): # the figure and its axes, shape (images, steps+1)
-    "A grid: each picture as stored, and after each of `steps`."
+    images:list, # uint8 grey images (h,w), one row each
+    steps:list, # the Preprocess of each column
+    masks:list=None, # one bool mask (h,w) per image, where a step needs them
+    width:float=1.7 # of an image, in inches
+)->tuple: # the figure and its axes, shape (images, steps+1)
+    "A grid: each image as stored, and after each of `steps`."
     masks = masks if masks is not None else [None]*len(images)
     fig,axs = plt.subplots(len(images), len(steps)+1, figsize=((len(steps)+1)*width, len(images)*width+.4), squeeze=False)
     for row,image,mask in zip(axs, images, masks):

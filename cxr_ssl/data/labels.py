@@ -11,7 +11,7 @@ import re
 import matplotlib.pyplot as plt, numpy as np, pandas as pd, torch
 from ..core import DataError, ParameterError, hash_bytes, unknown
 
-# %% ../../nbs/11_data.labels.ipynb #2103c6aa
+# %% ../../nbs/11_data.labels.ipynb #6d80c4cd
 LABEL_SETS = dict(
     lung4=("Normal","Bacterial","Viral","COVID"),
     lung3=("Normal","Bacterial","Viral"),
@@ -25,12 +25,12 @@ LABEL_SETS = dict(
     covid3=("COVID","Normal","Pneumonia"),
     rsna3=("Normal","Not Normal","Lung Opacity"), # RSNA Pneumonia Detection Challenge
     pneumonia2=("Normal","Pneumonia"))
-EXCLUSIVE_SETS = ("lung4","lung3","covid4","covid3","rsna3","pneumonia2") # sets in which a picture has exactly one label
+EXCLUSIVE_SETS = ("lung4","lung3","covid4","covid3","rsna3","pneumonia2") # sets in which an image has exactly one label
 
-# %% ../../nbs/11_data.labels.ipynb #078b0b90
+# %% ../../nbs/11_data.labels.ipynb #3e46d42e
 def one_hot(
-    names, # class names (n,)
-    labels # the classes, in the order of the columns (k,)
+    names:list|np.ndarray|pd.Series, # class names (n,)
+    labels:list|tuple # the classes, in the order of the columns (k,)
 )->np.ndarray: # float32 (n,k), one 1 in each row
     "Class names as columns. Raises `DataError` naming a class that is not among `labels`."
     column = {label:i for i,label in enumerate(labels)}
@@ -38,9 +38,9 @@ def one_hot(
     if strange: raise DataError(f"class {strange[0]!r} is not among {', '.join(labels)}", "correct the name, or add it to the labels")
     return np.eye(len(column), dtype=np.float32)[[column[o] for o in names]].reshape(-1, len(column))
 
-# %% ../../nbs/11_data.labels.ipynb #d9f44309
+# %% ../../nbs/11_data.labels.ipynb #1d62d0b7
 def is_exclusive(
-    targets # label values (n,k): 1, 0, -1, NaN
+    targets:np.ndarray|pd.DataFrame|list # label values (n,k): 1, 0, -1, NaN
 )->bool: # True when the labels are classes
     "Whether every labelled row has exactly one 1 and zeros elsewhere."
     t = np.asarray(targets, dtype=np.float64)
@@ -64,7 +64,7 @@ def _each(what, choice, labels, k, known):
         if o not in known: raise unknown(what, o, known)
     return each
 
-# %% ../../nbs/11_data.labels.ipynb #5e46fef7
+# %% ../../nbs/11_data.labels.ipynb #71f397ca
 def _uniform(seed, label, ids):
     "Numbers in [0,1) (n,), one for each of `ids`, named by `seed` and `label`: SplitMix64's finaliser of id and key."
     x = ids ^ np.uint64(int(hash_bytes("soft label", str(int(seed)), label)[:16], 16))
@@ -73,13 +73,13 @@ def _uniform(seed, label, ids):
     return ((x ^ (x >> np.uint64(31))) >> np.uint64(11)) * 2.**-53
 
 def _settle(policy, label, ids, seed):
-    "What -1 becomes in a column, for the pictures `ids`."
+    "What -1 becomes in a column, for the images `ids`."
     if not isinstance(value := _UNCERTAIN[policy], tuple): return value
     if label is None or ids is None:
         raise ParameterError(f"policy={policy!r} draws a number for each picture and label", "give ids= and labels=")
     return value[0] + (value[1]-value[0])*_uniform(seed, label, ids)
 
-# %% ../../nbs/11_data.labels.ipynb #76be02ab
+# %% ../../nbs/11_data.labels.ipynb #8a9d8f21
 def _fill_blanks(v, blank, labels, has):
     "`v` with the blanks settled that stand in columns their dataset has."
     empty = np.isnan(v)
@@ -89,7 +89,8 @@ def _fill_blanks(v, blank, labels, has):
     if blank is None:
         if has is None or not open_.any(): return v
         j = int(open_.sum(0).argmax())
-        raise ParameterError(f"label {labels[j] if labels is not None else j!r} is blank in {int(open_[:,j].sum())} pictures of datasets that have it",
+        name,n = labels[j] if labels is not None else repr(j),int(open_[:,j].sum())
+        raise ParameterError(f"label {name} is blank in {n} pictures of datasets that have it",
                              "say what a blank means: blank='negative' (absent) or blank='ignore' (not learnt from)")
     fill = np.float32([_BLANK[o] for o in _each("blank", blank, labels, v.shape[1], _BLANK)])
     return np.where(open_, fill, v)
@@ -101,14 +102,14 @@ def _values(values):
     if strange.any(): raise DataError(f"label value {v[strange][0]} is not 1, 0, -1 or blank", "correct the table")
     return v
 
-# %% ../../nbs/11_data.labels.ipynb #7405a4d2
+# %% ../../nbs/11_data.labels.ipynb #70d618dd
 def apply_policy(
-    values, # label values (n,k): 1, 0, -1 uncertain, NaN blank
-    policy, # what -1 becomes: a name of the table above, or a dict label -> name; None where nothing is uncertain
-    labels=None, # names of the columns (k,); needed for a dict and for the lsr policies
-    blank=None, # what a blank means where the dataset has the label: "negative", "ignore", or a dict label -> one of them
-    has=None, # whether the dataset of a row has the label, bool (n,k); see `Manifest.has`
-    ids=None, # picture ids, uint64 (n,); needed for the lsr policies
+    values:np.ndarray|list, # label values (n,k): 1, 0, -1 uncertain, NaN blank
+    policy:str|dict|None, # what -1 becomes: a name of the table above, or a dict label -> name; None where nothing is uncertain
+    labels:list|tuple=None, # names of the columns (k,); needed for a dict and for the lsr policies
+    blank:str|dict=None, # what a blank means where the dataset has the label: "negative", "ignore", or a dict label -> one of them
+    has:np.ndarray|list=None, # whether the dataset of a row has the label, bool (n,k); see `Manifest.has`
+    ids:np.ndarray|list=None, # image ids, uint64 (n,); needed for the lsr policies
     seed:int=0 # of the numbers that the lsr policies draw
 )->tuple: # targets float32 (n,k) with NaN where there is nothing to learn; mask bool (n,k), True where there is
     "What to learn from `values`, and where. Raises `DataError` for another value, `ParameterError` for a choice that is unknown or missing."
@@ -119,7 +120,8 @@ def apply_policy(
     for j in np.flatnonzero((v == -1).any(0)):
         name,rows = labels[j] if labels is not None else None, v[:,j] == -1
         if each[j] is None:
-            raise ParameterError(f"label {name or j!r} is uncertain (-1) in {int(rows.sum())} pictures", f"choose policy= from {', '.join(_UNCERTAIN)}")
+            raise ParameterError(f"label {name or j!r} is uncertain (-1) in {int(rows.sum())} pictures",
+                                 f"choose policy= from {', '.join(_UNCERTAIN)}")
         targets[rows,j] = _settle(each[j], name, ids if ids is None else ids[rows], seed)
     return targets, ~np.isnan(targets)
 
@@ -213,10 +215,10 @@ def _read_classes(t, rows):
     if "Normal" in out and (read | out.Normal.isna()).all(): out = out.drop(columns="Normal") # said by No Finding
     return out
 
-# %% ../../nbs/11_data.labels.ipynb #eabde146
+# %% ../../nbs/11_data.labels.ipynb #1646c1cd
 def harmonise(
     table:pd.DataFrame, # label columns (1, 0, -1, NaN) among others
-    labels # which columns are labels
+    labels:list|tuple|pd.Index # which columns are labels
 )->tuple: # the table with findings under their common names, and the new label names
     "Labels that mean the same in every dataset. Raises `DataError` naming a row whose columns contradict each other."
     labels = list(labels)
@@ -225,12 +227,12 @@ def harmonise(
     new = _read_classes(_rename(t, rows), rows).astype(np.float32)
     return pd.concat([table.drop(columns=labels), new], axis=1), tuple(new.columns)
 
-# %% ../../nbs/11_data.labels.ipynb #7e534378
+# %% ../../nbs/11_data.labels.ipynb #457c958f
 def label_counts(
     manifest, # something with `table` and `labels`
-    labels=None # label columns, in order; all if None
-)->pd.DataFrame: # a row for each label: present, absent, uncertain, blank, not had (pictures)
-    "How many pictures have each value; a blank in a dataset without any value of that label is counted as not had."
+    labels:list|tuple=None # label columns, in order; all if None
+)->pd.DataFrame: # a row for each label: present, absent, uncertain, blank, not had (images)
+    "How many images have each value; a blank in a dataset without any value of that label is counted as not had."
     t,labels = manifest.table,list(manifest.labels if labels is None else labels)
     v,dataset = t[labels],t["dataset"] if "dataset" in t else np.zeros(len(t))
     had = v.notna().groupby(dataset).transform("any")
@@ -239,15 +241,15 @@ def label_counts(
 
 def label_overlap(
     manifest, # something with `table` and `labels`
-    labels=None # label columns, in order; all if None
-)->pd.DataFrame: # (k,k), from 0 to 1; NaN where no picture tells
-    "Of the pictures that have the row's finding and a plain yes or no for the column's, the share that has both."
+    labels:list|tuple=None # label columns, in order; all if None
+)->pd.DataFrame: # (k,k), from 0 to 1; NaN where no image tells
+    "Of the images that have the row's finding and a plain yes or no for the column's, the share that has both."
     v = manifest.table[list(manifest.labels if labels is None else labels)]
     yes,known = (v == 1).astype(np.float64),v.isin((0,1)).astype(np.float64)
     told = yes.T@known
     return (yes.T@yes)/told.where(told > 0)
 
-# %% ../../nbs/11_data.labels.ipynb #6872f593
+# %% ../../nbs/11_data.labels.ipynb #eae2d847
 _TINTS = {"present":"#0072B2", "uncertain":"#E69F00", "absent":"#B8B8B8", "blank":"#E9E9E9", "not had":"white"}
 
 def _draw_bars(ax, counts):
@@ -259,7 +261,8 @@ def _draw_bars(ax, counts):
     for y,n in enumerate(counts.present): ax.text(1.02, y, f"{n:,}", va="center", fontsize=7)
     ax.text(1.02, 1.01, "present", fontsize=7, va="bottom", transform=ax.transAxes)
     ax.set(xlim=(0,1), ylim=(len(counts)-.5,-.5), xlabel="share of the pictures")
-    ax.tick_params(labelsize=8); ax.legend(ncols=5, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(.45,-.13-.5/len(counts)), handlelength=1)
+    ax.tick_params(labelsize=8)
+    ax.legend(ncols=5, fontsize=7, frameon=False, loc="upper center", bbox_to_anchor=(.45,-.13-.5/len(counts)), handlelength=1)
 
 def _draw_overlap(ax, overlap):
     "A map of `label_overlap`, without its diagonal."
@@ -272,12 +275,12 @@ def _draw_overlap(ax, overlap):
         if k <= 15: ax.text(j, i, f"{100*v[i,j]:.0f}", ha="center", va="center", fontsize=6, color="white" if v[i,j] > .6 else "black")
     return im
 
-# %% ../../nbs/11_data.labels.ipynb #04952f73
+# %% ../../nbs/11_data.labels.ipynb #8abc9fc8
 def plot_labels(
     manifest, # something with `table` and `labels`
-    labels=None # label columns, in order; all if None
+    labels:list|tuple=None # label columns, in order; all if None
 )->tuple: # figure, its two axes
-    "What share of the pictures has which value of each label, and which findings come together."
+    "What share of the images has which value of each label, and which findings come together."
     counts,overlap = label_counts(manifest, labels),label_overlap(manifest, labels)
     k = len(counts)
     fig,axs = plt.subplots(1, 2, figsize=(9.5, 1.7+.24*k), width_ratios=(1.1,1), layout="constrained", dpi=80)

@@ -43,21 +43,21 @@ def _cores():
     "CPU cores this process may use."
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
-# %% ../../nbs/18_data.loaders.ipynb #c624c2ca
+# %% ../../nbs/18_data.loaders.ipynb #e0630aae
 class ViewLoader(DataLoader):
     "Batches `(view_1, ..., view_K, y)` of a Bank's images. Raises `ParameterError`; `DataError` for an unknown id."
     def __init__(self,
         bank, # where pixels come from
-        ids, # image ids (n,), uint64
+        ids:np.ndarray|list, # image ids (n,), uint64
         recipe:Recipe, # which views
         bs:int=64, # images in a batch
-        targets=None, # (n, k) numbers, handed out as `y` in float32; without them `y` is the ids (n,) in int64
+        targets:np.ndarray|list=None, # (n, k) numbers, handed out as `y` in float32; without them `y` is the ids (n,) in int64
         shuffle:bool=False, # a new order every epoch
-        weights=None, # (n,), 0 or more: draw n images with replacement, in proportion to these
+        weights:np.ndarray|list=None, # (n,), 0 or more: draw n images with replacement, in proportion to these
         seed:int=0, # names the streams of order and views
         drop_last:bool=False, # leave out a last batch that is not full
         threads:int=None, # how many make views; 0: the main thread does; None: one for each core, up to 16
-        device=None, # where batches go; None leaves them on the CPU
+        device:str|torch.device=None, # where batches go; None leaves them on the CPU
         mean:float=.5, # see `normalise`
         std:float=.25, # see `normalise`
         prefetch:int=2, # batches made ahead
@@ -72,7 +72,7 @@ class ViewLoader(DataLoader):
         self.mean,self.std,self.epoch,self.start,self.wait,self.seconds,self.part = mean,std,0,0,0.,0.,tuple(part)
         self._check()
 
-# %% ../../nbs/18_data.loaders.ipynb #ab6ece3e
+# %% ../../nbs/18_data.loaders.ipynb #274d8357
 @patch
 def _check(self:ViewLoader):
     "Refuse what cannot give a batch."
@@ -84,7 +84,7 @@ def _check(self:ViewLoader):
     for name,low in (("bs",1), ("threads",0), ("prefetch",1)):
         need(getattr(self, name) >= low, f"{name}={getattr(self, name)}", f"use {low} or more")
     need(not self.drop_last or n >= self.bs, f"drop_last leaves no batch: {n} images, bs={self.bs}",
-         f"use bs={n} or less, or drop_last=False")
+         f"use batches of {n} or less (bs, batch_size), or drop_last=False")
     need(self.std > 0, f"std={self.std}", "use a number above 0")
     need(self.part[1] == 1 or self.drop_last and self.bs % self.part[1] == 0,
          f"batches of {self.bs} do not fall into {self.part[1]} equal parts", "use a multiple, and drop_last=True")
@@ -229,10 +229,10 @@ def _mine(self:ViewLoader, i, end):
     share = (end-i)//k
     return slice(i, end) if k == 1 else slice(i+rank*share, i+(rank+1)*share)
 
-# %% ../../nbs/18_data.loaders.ipynb #b845fcab
+# %% ../../nbs/18_data.loaders.ipynb #bb18069f
 @patch
 def create_batches(self:ViewLoader,
-    order # positions in `ids` (n,)
+    order:np.ndarray|list # positions in `ids` (n,)
 ): # tuples: uint8 views (bs, 1, size, size), where they were made, and `y`, on the CPU
     "Batches of pixels in this order, made ahead by threads."
     order,ahead = np.asarray(order),deque()
@@ -247,7 +247,7 @@ def create_batches(self:ViewLoader,
     finally:
         if pool: pool.shutdown(wait=True, cancel_futures=True)
 
-# %% ../../nbs/18_data.loaders.ipynb #4f0de5ac
+# %% ../../nbs/18_data.loaders.ipynb #b80e4650
 @patch
 def __iter__(self:ViewLoader):
     "The batches of this epoch, on the device, normalised. `wait` counts the seconds of `seconds` that nothing was ready."
@@ -262,12 +262,12 @@ def __iter__(self:ViewLoader):
 
 @patch
 def after_batch(self:ViewLoader,
-    b # uint8 views and `y`
+    b:tuple # uint8 views and `y`
 )->tuple: # float32 views and `y`
     "Normalise the views, on the device."
     return tuple(normalise(o, self.mean, self.std) if o.dtype == torch.uint8 else o for o in b)
 
-# %% ../../nbs/18_data.loaders.ipynb #856cfd05
+# %% ../../nbs/18_data.loaders.ipynb #5eeb545f
 @patch(as_prop=True)
 def n_inp(self:ViewLoader)->int: # number of views
     "How many entries of a batch are inputs of the model."
@@ -276,7 +276,7 @@ def n_inp(self:ViewLoader)->int: # number of views
 @patch
 def new(self:ViewLoader,
     dataset=None, # fastai passes it; the Bank stays
-    cls=None, # class of the new loader; the same if not given
+    cls:type=None, # class of the new loader; the same if not given
     **changes # arguments of `ViewLoader` and their new values; others, which fastai passes, do nothing here
 )->ViewLoader: # a new loader, at the same epoch
     "A loader like this one, some arguments changed. `shuffle=False` drops the weights too: each image comes once."
@@ -285,10 +285,10 @@ def new(self:ViewLoader,
     new.set_epoch(self.epoch)
     return new
 
-# %% ../../nbs/18_data.loaders.ipynb #52e61285
+# %% ../../nbs/18_data.loaders.ipynb #9d49a812
 def pixel_stats(
     bank, # where pixels come from
-    ids # image ids (n,); those of the training part
+    ids:np.ndarray|list # image ids (n,); those of the training part
 )->tuple: # mean and standard deviation of the grey levels, as shares of white, 0 to 1
     "Mean and standard deviation of the pixels, each image counting the same."
     level,hist = np.arange(256)/255,np.zeros(256)

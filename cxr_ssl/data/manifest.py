@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['META', 'VIEWS', 'Manifest', 'Listing', 'pixel_store', 'read_rows', 'build_manifest', 'refuse_bad', 'concat']
 
-# %% ../../nbs/13_data.manifest.ipynb #cdc6a41a
+# %% ../../nbs/13_data.manifest.ipynb #ad6543c4
 import copy, io, json, os, re
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,14 +13,14 @@ import numpy as np, pandas as pd, pyarrow as pa, pyarrow.parquet as pq
 from fastcore.basics import patch
 from ..core import CxrError, DataError, ParameterError, atomic_path, hash_arrays, hash_bytes, progress, short
 from ..store import Store, key_of, parallel
-from .images import check_mask, decode, pixel_hash, read_mask, shrink
+from .images import Preprocess, check_mask, decode, pixel_hash, read_mask, shrink
 from .labels import apply_policy, common_name, harmonise as harmonise_labels
 
 # %% ../../nbs/13_data.manifest.ipynb #cf3510ba
 META = ["image","dataset","patient","study","view","sex","age","mask","split","sha256","width","height"] # before the labels
 VIEWS = ("PA","AP","LL","unknown") # the frontal views, the lateral one, and not known
 
-# %% ../../nbs/13_data.manifest.ipynb #4ab14313
+# %% ../../nbs/13_data.manifest.ipynb #1bcd25ca
 _WORDS = ["image","dataset","patient","study","view","sex","mask","split","sha256"] # columns of text
 
 def _fail(table, bad, what, remedy):
@@ -29,7 +29,8 @@ def _fail(table, bad, what, remedy):
     if not bad.any(): return
     i,n = int(bad.argmax()),int(bad.sum())
     row,more = table.iloc[i],f" (and {n-1} more)" if n > 1 else ""
-    raise DataError(f"row {table.index[i]} ({short(row.dataset)}), {short(row.image)}: {short(what(row) if callable(what) else what)}{more}", remedy)
+    said = short(what(row) if callable(what) else what)
+    raise DataError(f"row {table.index[i]} ({short(row.dataset)}), {short(row.image)}: {said}{more}", remedy)
 
 # %% ../../nbs/13_data.manifest.ipynb #620fb0f0
 def _escaped(text): return text.encode("utf-8", "backslashreplace").decode()
@@ -98,11 +99,12 @@ class _Files:
         full = os.path.join(root, path)
         return _inside(root, path) if os.path.islink(full) else Path(full)
 
-# %% ../../nbs/13_data.manifest.ipynb #3cf43642
+# %% ../../nbs/13_data.manifest.ipynb #ed3abdcb
 def _check_values(table, labels):
     "Names, views, sexes, ages and labels that mean something."
     strange = [d for d in table.dataset.unique() if not re.fullmatch(r"\w[\w.-]*", d)]
-    _fail(table, table.dataset.isin(strange), lambda r: f"dataset {r.dataset!r} is not a plain name", "use letters, digits, _ . -; begin with a letter or a digit")
+    _fail(table, table.dataset.isin(strange), lambda r: f"dataset {r.dataset!r} is not a plain name",
+          "use letters, digits, _ . -; begin with a letter or a digit")
     _fail(table, table.patient == "", "patient is empty", "name the patient; where it is not known, use the name of the file, and say so")
     _fail(table, ~table["view"].isin(VIEWS), lambda r: f"view {r['view']!r} is not one of {', '.join(VIEWS)}", "map it to one of them")
     _fail(table, ~table.sex.isin(("M","F","")), lambda r: f"sex {r.sex!r} is not M, F or empty", "map it to one of them")
@@ -112,12 +114,13 @@ def _check_values(table, labels):
         _fail(table, ~((v == 1) | (v == 0) | (v == -1) | (v != v)), lambda r: f"label {c} is {r[c]:g}",
               "use 1 present, 0 absent, -1 uncertain, blank not labelled")
 
-# %% ../../nbs/13_data.manifest.ipynb #13c45279
+# %% ../../nbs/13_data.manifest.ipynb #c4b139bc
 def _check_hashes(table):
     "Each id once; a full hash in every row. Gives the ids."
     hashes = table.sha256.tolist()
     if {*map(len, hashes)}-{64} or re.search("[^0-9a-f]", "".join(hashes)):
-        _fail(table, [not re.fullmatch("[0-9a-f]{64}", h) for h in hashes], "sha256 is missing or no SHA-256", "make the manifest with build_manifest")
+        _fail(table, [not re.fullmatch("[0-9a-f]{64}", h) for h in hashes], "sha256 is missing or no SHA-256",
+              "make the manifest with build_manifest")
     _fail(table, (table.width < 1) | (table.height < 1), "width or height is missing", "make the manifest with build_manifest")
     ids = np.frombuffer(bytes.fromhex("".join([h[:16] for h in hashes])), ">u8").astype(np.uint64)
     if len(np.unique(ids)) < len(ids):
@@ -161,16 +164,16 @@ def _in_order(table):
     order = sorted(range(len(names)), key=names.__getitem__)
     return table if order == list(range(len(names))) else table.iloc[order]
 
-# %% ../../nbs/13_data.manifest.ipynb #04ccc497
+# %% ../../nbs/13_data.manifest.ipynb #18b0c547
 class Manifest:
-    "One row per picture. Raises `DataError` naming the row that breaks a rule. Rows are put in order; do not edit `table` afterwards."
+    "One row per image. Raises `DataError` naming the row that breaks a rule. Rows are put in order; do not edit `table` afterwards."
     def __init__(self,
         table:pd.DataFrame, # the columns `META`, then one column per label: 1, 0, -1 uncertain, NaN not labelled
         roots:dict, # folder of each dataset
-        labels=None, # label columns to keep, in order; all that are not in `META` if None
-        quarantine=None, # pictures left out: a DataFrame with at least `image` and `reason`
-        near=None, # pairs of pictures that are nearly the same: id_a, id_b, and what is known of correlation and distance
-        boxes=None # what a reader marked: image, dataset, label, x0, y0, x1, y1 in pixels of the picture
+        labels:list|tuple=None, # label columns to keep, in order; all that are not in `META` if None
+        quarantine:pd.DataFrame=None, # images left out: a DataFrame with at least `image` and `reason`
+        near:pd.DataFrame|dict=None, # pairs of images that are nearly the same: id_a, id_b, and what is known of correlation and distance
+        boxes:pd.DataFrame=None # what a reader marked: image, dataset, label, x0, y0, x1, y1 in pixels of the image
     ):
         table,self.roots = _tidy(table, labels),{k:Path(v) for k,v in roots.items()}
         self.labels = tuple(table.columns[len(META):])
@@ -184,7 +187,7 @@ class Manifest:
 
     def __len__(self): return len(self.table)
 
-# %% ../../nbs/13_data.manifest.ipynb #0667e9d1
+# %% ../../nbs/13_data.manifest.ipynb #cfe2669a
 @patch(as_prop=True)
 def hash(self:Manifest)->str: # 64 hexadecimal digits
     "One hash for every cell of the table, for who is in quarantine, near duplicates and boxes; folders are not part of it."
@@ -193,7 +196,7 @@ def hash(self:Manifest)->str: # 64 hexadecimal digits
 
 @patch(as_prop=True)
 def patients_unknown(self:Manifest)->list: # names of datasets
-    "Datasets in which no patient could be told: each picture stands for its own."
+    "Datasets in which no patient could be told: each image stands for its own."
     t = self.table
     own = (t.patient == t.dataset+":"+t.image) | (t.patient == t.image)
     return sorted(own.groupby(t.dataset).all().loc[lambda o: o].index)
@@ -220,7 +223,7 @@ def _hash_table(m):
     if len(m.boxes): parts += ["boxes", *words(m.boxes, _BOX[:3]), *numbers(m.boxes, _BOX[3:])]
     return hash_bytes(*parts)
 
-# %% ../../nbs/13_data.manifest.ipynb #7052ad48
+# %% ../../nbs/13_data.manifest.ipynb #afca279d
 _NEAR,_BOX = ["id_a","id_b","correlation","distance"],["image","dataset","label","x0","y0","x1","y1"]
 
 def _tidy_near(near):
@@ -231,7 +234,8 @@ def _tidy_near(near):
     a,b = (n[c].to_numpy().astype(np.uint64) for c in _NEAR[:2])
     if (a == b).any(): raise DataError(f"the picture {a[a == b][0]:016x} is paired with itself", "give pairs of different pictures")
     rest = {c:pd.to_numeric(n[c]).to_numpy(np.float64) if c in n else np.full(len(n), np.nan) for c in _NEAR[2:]}
-    return pd.DataFrame(dict(id_a=np.minimum(a, b), id_b=np.maximum(a, b), **rest)).drop_duplicates(_NEAR[:2]).sort_values(_NEAR[:2], ignore_index=True)
+    return pd.DataFrame(dict(id_a=np.minimum(a, b), id_b=np.maximum(a, b),
+                             **rest)).drop_duplicates(_NEAR[:2]).sort_values(_NEAR[:2], ignore_index=True)
 
 def _tidy_boxes(boxes):
     "Boxes with finite corners in their order."
@@ -243,25 +247,25 @@ def _tidy_boxes(boxes):
     _fail(b, flat, lambda r: f"the box {r.x0:g},{r.y0:g},{r.x1:g},{r.y1:g} has no area", "give its corners as x0 < x1, y0 < y1")
     return b.sort_values(["dataset","image","label","x0","y0"], ignore_index=True)
 
-# %% ../../nbs/13_data.manifest.ipynb #a34faef5
+# %% ../../nbs/13_data.manifest.ipynb #f97edabe
 @patch
 def _drop_strangers(self:Manifest):
-    "Keep the pairs and boxes of pictures that are here; a box must lie on its picture."
+    "Keep the pairs and boxes of images that are here; a box must lie on its image."
     if len(self.near): self.near = self.near[self.near.id_a.isin(self.ids) & self.near.id_b.isin(self.ids)].reset_index(drop=True)
     if not len(self.boxes): return
     size = self.table[["dataset","image","width","height"]]
-    b = self.boxes.merge(size, on=["dataset","image"]) # an inner join: boxes of other pictures go
+    b = self.boxes.merge(size, on=["dataset","image"]) # an inner join: boxes of other images go
     _fail(b, (b.x0 >= b.width) | (b.y0 >= b.height) | (b.x1 <= 0) | (b.y1 <= 0),
           lambda r: f"the box {r.x0:g},{r.y0:g},{r.x1:g},{r.y1:g} lies outside of the picture of {r.width} x {r.height}",
           "scale the boxes to the size of the files")
     self.boxes = b[_BOX].sort_values(["dataset","image","label","x0","y0"], ignore_index=True)
 
-# %% ../../nbs/13_data.manifest.ipynb #bfac8889
+# %% ../../nbs/13_data.manifest.ipynb #299d81e8
 @patch
 def with_near(self:Manifest,
-    pairs # id_a, id_b and, where known, correlation and distance
-)->Manifest: # the same pictures; earlier pairs are kept
-    "A manifest that knows which of its pictures are nearly the same. Raises `DataError` naming an id that is not here."
+    pairs:pd.DataFrame|dict # id_a, id_b and, where known, correlation and distance
+)->Manifest: # the same images; earlier pairs are kept
+    "A manifest that knows which of its images are nearly the same. Raises `DataError` naming an id that is not here."
     pairs = _tidy_near(pairs)
     self.rows(pairs[_NEAR[:2]].to_numpy().ravel())
     return self._but(near=_tidy_near(pd.concat([o for o in (self.near, pairs) if len(o)] or [pairs])))
@@ -274,10 +278,10 @@ def _but(self:Manifest, **changes):
     new.__dict__.update(changes); new._drop_strangers()
     return new
 
-# %% ../../nbs/13_data.manifest.ipynb #547a5a9e
+# %% ../../nbs/13_data.manifest.ipynb #7b1e6c8c
 @patch
 def rows(self:Manifest,
-    ids # ids to look up (m,)
+    ids:np.ndarray|list|int # ids to look up (m,)
 )->pd.DataFrame: # their rows, in the order of `ids`
     "The rows of `ids`. Raises `DataError` naming an id that is not here."
     if not hasattr(self, "_index"): self._index = pd.Index(self.ids)
@@ -286,13 +290,13 @@ def rows(self:Manifest,
     if (at < 0).any(): raise DataError(f"no picture has the id {int(ids[at < 0][0]):016x}", "the ids belong to another manifest")
     return self.table.iloc[at]
 
-# %% ../../nbs/13_data.manifest.ipynb #a5b3ed3d
+# %% ../../nbs/13_data.manifest.ipynb #89f780d0
 @patch
 def targets(self:Manifest,
-    ids, # ids to look up (m,)
-    labels=None, # label columns, in order (k,); all if None
-    policy=None, # what -1 becomes, see `apply_policy`
-    blank=None, # what a blank means where the dataset has the label, see `apply_policy`
+    ids:np.ndarray|list, # ids to look up (m,)
+    labels:str|list|tuple=None, # label columns, in order (k,); all if None
+    policy:str|dict=None, # what -1 becomes, see `apply_policy`
+    blank:str|dict=None, # what a blank means where the dataset has the label, see `apply_policy`
     seed:int=0 # of soft targets
 )->np.ndarray: # float32 (m,k): values of the table where `policy` and `blank` are None; else targets, NaN where there is nothing to learn
     "Label values of `ids`. Raises `ParameterError` naming a label that is not here, or a choice that is missing."
@@ -303,17 +307,17 @@ def targets(self:Manifest,
 
 @patch
 def has(self:Manifest,
-    ids, # ids to look up (m,)
-    labels=None # label columns, in order (k,); all if None
+    ids:np.ndarray|list, # ids to look up (m,)
+    labels:str|list|tuple=None # label columns, in order (k,); all if None
 )->np.ndarray: # bool (m,k)
-    "Whether the dataset of each picture has a label at all: a value in any of its rows."
+    "Whether the dataset of each image has a label at all: a value in any of its rows."
     if not hasattr(self, "_known"): self._known = self.table[list(self.labels)].notna().groupby(self.table.dataset).any()
     return self._known.loc[self.rows(ids).dataset, list(self.check_labels(labels))].to_numpy(bool)
 
-# %% ../../nbs/13_data.manifest.ipynb #c341dc75
+# %% ../../nbs/13_data.manifest.ipynb #cc483a4e
 @patch
 def check_labels(self:Manifest,
-    labels=None # label names (k,), or None for all
+    labels:str|list|tuple=None # label names (k,), or None for all
 )->tuple: # the same, known to be there
     "`labels`, or `ParameterError` naming one that this manifest does not have."
     labels = self.labels if labels is None else tuple([labels] if isinstance(labels, str) else labels)
@@ -321,57 +325,59 @@ def check_labels(self:Manifest,
     if lost: raise ParameterError(f"label {lost[0]!r} is not in the manifest", f"it has {', '.join(self.labels) or 'none'}")
     return labels
 
+# %% ../../nbs/13_data.manifest.ipynb #0b1a4416
 @patch
 def paths(self:Manifest,
-    ids # ids to look up (m,)
-)->list: # where the pictures lie
-    "The files of pictures. Raises `DataError` when a link leads out of its root."
+    ids:np.ndarray|list|int # ids to look up (m,)
+)->list: # where the images lie
+    "The files of images. Raises `DataError` when a link leads out of its root."
     rows,where = self.rows(ids),_Files(self.roots)
     return [where(d, i) for d,i in zip(rows.dataset, rows.image)]
 
 @patch
 def path(self:Manifest,
-    id # one id
-)->Path: # where the picture lies
-    "The file of a picture. Raises `DataError` when a link leads out of its root."
+    id:int # one id
+)->Path: # where the image lies
+    "The file of an image. Raises `DataError` when a link leads out of its root."
     return self.paths(id)[0]
 
 @patch
 def mask_path(self:Manifest,
-    id # one id
+    id:int # one id
 )->Path|None: # where its lung mask lies, or None if it has none
-    "The mask of a picture."
+    "The mask of an image."
     row = self.rows(id).iloc[0]
     return _inside(self.roots[row.dataset], row["mask"]) if row["mask"] else None
 
-# %% ../../nbs/13_data.manifest.ipynb #19fb96e9
+# %% ../../nbs/13_data.manifest.ipynb #9d07388d
 @patch
 def where(self:Manifest,
-    mask # bool (n,), in the order of the rows
+    mask:np.ndarray|pd.Series|list # bool (n,), in the order of the rows
 )->Manifest: # the rows where `mask` is True
     "A manifest of some of the rows."
     mask = np.asarray(mask, bool)
     return self._but(table=self.table[mask].reset_index(drop=True), ids=self.ids[mask])
 
 @patch
-def harmonise(self:Manifest)->Manifest: # the same pictures
+def harmonise(self:Manifest)->Manifest: # the same images
     "A manifest whose labels bear their common names, so that datasets can be joined. Raises `DataError` where columns contradict each other."
     table,labels = harmonise_labels(self.table, self.labels)
     return self._but(table=table, labels=labels, boxes=self.boxes.assign(label=self.boxes.label.map(common_name).astype(object)))
 
+# %% ../../nbs/13_data.manifest.ipynb #da223228
 @patch
 def set_aside(self:Manifest,
-    ids, # pictures that can no longer be used (m,)
-    reasons # why, in words (m,)
+    ids:np.ndarray|list, # images that can no longer be used (m,)
+    reasons:list # why, in words (m,)
 )->Manifest: # the others; those are in its quarantine
-    "A manifest with some pictures moved to the quarantine."
+    "A manifest with some images moved to the quarantine."
     tables = [o for o in (self.quarantine, self.rows(ids).assign(reason=list(reasons))) if len(o)]
     if not tables: return self
     return self._but(quarantine=_tidy_quarantine(pd.concat(tables))).where(~np.isin(self.ids, np.asarray(ids, np.uint64)))
 
 @patch
-def counts(self:Manifest)->pd.DataFrame: # a row for each dataset: pictures, patients, then how many have each label
-    "Pictures, patients and labels (value 1) by dataset; blank where a dataset does not have a label at all."
+def counts(self:Manifest)->pd.DataFrame: # a row for each dataset: images, patients, then how many have each label
+    "Images, patients and labels (value 1) by dataset; blank where a dataset does not have a label at all."
     def count(t):
         c = t[list(self.labels)]
         return pd.Series({"images":len(t), "patients":t.patient.nunique(), **(c == 1).sum().where(c.notna().any()).to_dict()})
@@ -390,26 +396,26 @@ def __repr__(self:Manifest): return f"{_headline(self)}\n{self.counts().astype(o
 @patch
 def _repr_html_(self:Manifest): return f"<p>{_headline(self)}</p>{self.counts().astype(object).where(lambda t: t.notna(), '').to_html()}"
 
-# %% ../../nbs/13_data.manifest.ipynb #6509b1c7
+# %% ../../nbs/13_data.manifest.ipynb #dfcc9e8b
 @dataclass
 class Listing:
-    "What an adapter knows of a dataset before any picture is opened."
+    "What an adapter knows of a dataset before any image is opened."
     rows:pd.DataFrame # image, dataset, patient, what else of `META` is known, and the labels
     roots:Path|dict # folder of each dataset, or one folder for all
     labels:tuple # label columns, in order
     quarantine:pd.DataFrame|None=None # files that were left out: image, dataset, reason
     boxes:pd.DataFrame|None=None # what readers marked: image, dataset, label, x0, y0, x1, y1 in pixels of the file
-    max_bad:float|None=None # share of unreadable pictures to accept, where this source needs its own
+    max_bad:float|None=None # share of unreadable images to accept, where this source needs its own
 
     def __len__(self): return len(self.rows)
 
-# %% ../../nbs/13_data.manifest.ipynb #a13558e6
-_NOTE = [("sha256","u1",(32,)), ("height","<i4"), ("width","<i4")] # of the picture as it was decoded
+# %% ../../nbs/13_data.manifest.ipynb #b073ee61
+_NOTE = [("sha256","u1",(32,)), ("height","<i4"), ("width","<i4")] # of the image as it was decoded
 
 def pixel_store(
-    bank, # folder of the bank
-    side:int=384, # the shorter side is shrunk to this many pixels; smaller pictures stay as they are
-    preprocess=None # a `Preprocess`, applied before shrinking, or its `to_dict()`; or None
+    bank:str|Path, # folder of the bank
+    side:int=384, # the shorter side is shrunk to this many pixels; smaller images stay as they are
+    preprocess:Preprocess|dict=None # a `Preprocess`, applied before shrinking, or its `to_dict()`; or None
 )->Store: # uint8 arrays (h,w); made if need be
     "The decoded pixels of a bank's folder. Raises `DataError` when pixels of another kind are there."
     if int(side) != side or side < 1: raise ParameterError(f"side={side!r} is no number of pixels", "use 1 or more")
@@ -417,11 +423,11 @@ def pixel_store(
     about = dict(side=int(side), preprocess=steps)
     return Store(Path(bank)/"pixels", "uint8", about, _NOTE)
 
-# %% ../../nbs/13_data.manifest.ipynb #06433edd
-class _Unreadable(DataError): "A picture for the quarantine; the text is the reason."
+# %% ../../nbs/13_data.manifest.ipynb #c4671a7b
+class _Unreadable(DataError): "An image for the quarantine; the text is the reason."
 
 def _measure(row, where, finish=None):
-    "Hash, height and width of one picture; with `finish`, what that makes of its pixels and mask comes before."
+    "Hash, height and width of one image; with `finish`, what that makes of its pixels and mask comes before."
     path,mask = where(row.dataset, row.image),where(row.dataset, row.mask) if row.mask else None
     try: pixels = decode(path)
     except DataError as e: raise _Unreadable(e.what.replace(str(path), "").strip()) from e
@@ -462,16 +468,16 @@ def _found(row, error, note):
     if error: return error.what
     return note if row.sha256 in ("", note[0]) else "has not the pixels whose sha256 stands in the table"
 
-# %% ../../nbs/13_data.manifest.ipynb #6773f254
+# %% ../../nbs/13_data.manifest.ipynb #12f10fc0
 def read_rows(
     table:pd.DataFrame, # rows to read: image, dataset, mask, sha256 (or empty)
     roots:dict, # folder of each dataset
     store:Store=None, # where pixels are kept and looked for, see `pixel_store`
-    preprocess=None, # the `Preprocess` of that store
+    preprocess:Preprocess=None, # the `Preprocess` of that store
     threads:int=None, # how many decode; as many as there are cores, up to 8, if None
     desc:str="" # what the progress line says; none is shown if empty
-)->list: # for each row (sha256, height, width) of its picture, or the reason why it cannot be used
-    "Read pictures once, and keep their pixels where there is a store. Raises `DataError` for masks that are missing or do not fit."
+)->list: # for each row (sha256, height, width) of its image, or the reason why it cannot be used
+    "Read images once, and keep their pixels where there is a store. Raises `DataError` for masks that are missing or do not fit."
     where,rows = _Files(roots),list(table[["dataset","image","mask","sha256"]].itertuples(index=False))
     if store is None:
         def job(row):
@@ -509,20 +515,20 @@ def _set_aside(table, roots, labels, quarantines, near=None, boxes=None):
     tables = [o for o in (*quarantines, aside) if len(o)]
     return Manifest(table[reason == ""], roots, labels, pd.concat(tables) if tables else None, near, boxes)
 
-# %% ../../nbs/13_data.manifest.ipynb #c79092b2
+# %% ../../nbs/13_data.manifest.ipynb #bf0b7e24
 def build_manifest(
-    rows, # a `Listing`; or a DataFrame or list of dicts: image, dataset, patient, what else of `META` is known, and the labels
-    roots=None, # folder of each dataset, or one folder for all; a Listing brings its own
-    labels=None, # label columns, in order; those of the Listing, or all that are not in `META`, if None
+    rows:Listing|pd.DataFrame|list, # a `Listing`; or a table: image, dataset, patient, what else of `META` is known, and the labels
+    roots:str|Path|dict=None, # folder of each dataset, or one folder for all; a Listing brings its own
+    labels:list|tuple=None, # label columns, in order; those of the Listing, or all that are not in `META`, if None
     threads:int=None, # decoding threads; as many as there are cores, up to 8, if None
-    max_bad:float=None, # share of unreadable pictures above which the build stops; that of the Listing, or 0.02, if None
-    quarantine=None, # files that were left out before: a DataFrame with image and reason
-    boxes=None, # what readers marked: image, dataset, label, x0, y0, x1, y1 in pixels of the file
-    bank="", # folder in which the decoded pixels are kept for `Bank.build`; none if empty
+    max_bad:float=None, # share of unreadable images above which the build stops; that of the Listing, or 0.02, if None
+    quarantine:pd.DataFrame=None, # files that were left out before: a DataFrame with image and reason
+    boxes:pd.DataFrame=None, # what readers marked: image, dataset, label, x0, y0, x1, y1 in pixels of the file
+    bank:str|Path="", # folder in which the decoded pixels are kept for `Bank.build`; none if empty
     side:int=384, # see `pixel_store`
-    preprocess=None # see `pixel_store`
-)->Manifest: # the readable, unique pictures; the rest in its quarantine
-    "Read every picture once: hash, size, duplicates. Raises `DataError` for bad rows, missing masks or too many unreadable pictures."
+    preprocess:Preprocess=None # see `pixel_store`
+)->Manifest: # the readable, unique images; the rest in its quarantine
+    "Read every image once: hash, size, duplicates. Raises `DataError` for bad rows, missing masks or too many unreadable images."
     given = dict(roots=roots, labels=labels, max_bad=max_bad, quarantine=quarantine, boxes=boxes)
     if not isinstance(rows, Listing): rows = Listing(pd.DataFrame(rows), None, None)
     table,roots,labels,max_bad,quarantine,boxes = _checked(rows.rows, *(getattr(rows, k) if v is None else v for k,v in given.items()))
@@ -530,7 +536,7 @@ def build_manifest(
     found = read_rows(table, roots, store, preprocess, threads, "reading" if len(table) > 2000 else "") # a few seconds show no progress
     return _sort_out(table, found, roots, labels, max_bad, quarantine, boxes)
 
-# %% ../../nbs/13_data.manifest.ipynb #27fa58ae
+# %% ../../nbs/13_data.manifest.ipynb #10633dc7
 _OPTIONAL = dict(study="", view="unknown", sex="", age=np.nan, mask="", split="", sha256="", width=0, height=0) # for rows not yet read
 
 def _checked(table, roots, labels, max_bad, quarantine, boxes):
@@ -545,21 +551,23 @@ def _checked(table, roots, labels, max_bad, quarantine, boxes):
     if lost: raise DataError(f"no root folder for dataset {lost[0]!r}", "add it to roots")
     quarantine,boxes = _tidy_quarantine(quarantine),_tidy_boxes(boxes)
     known = {*zip(table.dataset, table.image), *zip(quarantine.dataset, quarantine.image)}
-    _fail(boxes, [o not in known for o in zip(boxes.dataset, boxes.image)], "a box is drawn on a picture that is not listed", "correct the table of boxes")
+    _fail(boxes, [o not in known for o in zip(boxes.dataset, boxes.image)], "a box is drawn on a picture that is not listed",
+          "correct the table of boxes")
     return table,roots,labels,.02 if max_bad is None else max_bad,quarantine,boxes
 
-# %% ../../nbs/13_data.manifest.ipynb #22239e49
+# %% ../../nbs/13_data.manifest.ipynb #eb794d4a
 def refuse_bad(
     table:pd.DataFrame, # the rows that were read
     found:list, # what `read_rows` said about each
     roots:dict, # folder of each dataset
-    max_bad:float, # share of pictures that may be unreadable
-    n:int=None # pictures in all; those of `table` if None
+    max_bad:float, # share of images that may be unreadable
+    n:int=None # images in all; those of `table` if None
 )->np.ndarray: # bool, True for each row that cannot be used
-    "Which pictures cannot be read. Raises `DataError` naming the first ones when they are too many."
+    "Which images cannot be read. Raises `DataError` naming the first ones when they are too many."
     bad,n = np.array([isinstance(o, str) for o in found], bool),n or len(table)
     if bad.sum() <= max_bad*n: return bad
-    some = "; ".join(f"{roots[d]}/{short(i)} {o}" for d,i,o in zip(table.dataset[bad][:10], table.image[bad], [o for o in found if isinstance(o, str)]))
+    some = "; ".join(f"{roots[d]}/{short(i)} {o}" for d,i,o in zip(table.dataset[bad][:10], table.image[bad],
+                                                                   [o for o in found if isinstance(o, str)]))
     raise DataError(f"{bad.sum()} of {n} pictures cannot be read: {some[:600]}{'…' if len(some) > 600 or bad.sum() > 10 else ''}",
                     f"mend or remove them, or raise max_bad={max_bad:g}")
 
@@ -571,10 +579,10 @@ def _sort_out(table, found, roots, labels, max_bad, quarantine, boxes):
     measured = pd.DataFrame([o for o in found if not isinstance(o, str)], columns=["sha256","height","width"], index=table.index[~bad])
     return _set_aside(table[~bad].assign(**measured), roots, labels, [quarantine, unread], boxes=boxes)
 
-# %% ../../nbs/13_data.manifest.ipynb #a173a520
+# %% ../../nbs/13_data.manifest.ipynb #b5eb3883
 @patch
 def save(self:Manifest,
-    path # file to write, ending in .parquet
+    path:str|Path # file to write, ending in .parquet
 )->Path: # the same
     "Write the manifest as one parquet file."
     path = Path(path)
@@ -593,11 +601,11 @@ def _unpacked(table, note, roots):
     sides = (pd.read_csv(io.StringIO(note[k]), dtype=types) if k in note else None for k in ("quarantine","near","boxes"))
     return Manifest(table, roots, note["labels"], *sides),note["hash"]
 
-# %% ../../nbs/13_data.manifest.ipynb #7873ad8f
+# %% ../../nbs/13_data.manifest.ipynb #03017b93
 @patch(cls_method=True)
 def load(cls:Manifest,
-    path, # parquet file written by `save`
-    roots=None # folders in place of those written down; a dict, or one folder for all
+    path:str|Path, # parquet file written by `save`
+    roots:str|Path|dict=None # folders in place of those written down; a dict, or one folder for all
 )->Manifest: # what was saved
     "Read a manifest. Raises `DataError` when the file is damaged, changed or not a manifest."
     if not Path(path).is_file(): raise DataError(f"manifest {path} does not exist", "check the path")
@@ -605,15 +613,16 @@ def load(cls:Manifest,
         table = pq.read_table(path)
         m,hash = _unpacked(table.to_pandas(), json.loads(table.schema.metadata[b"cxr_ssl"]), roots)
     except CxrError: raise
-    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e: # notes can be anything
+    # notes can be anything
+    except (pa.ArrowException, OSError, LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError) as e:
         raise DataError(f"{path} is damaged or not a manifest written by save", "make it again; a plain table is read by source=csv") from e
     if m.hash != hash: raise DataError(f"{path} was changed: its contents do not have the hash it names", "make it again")
     return m
 
-# %% ../../nbs/13_data.manifest.ipynb #ec4415e5
+# %% ../../nbs/13_data.manifest.ipynb #0c573044
 def concat(
-    manifests # Manifests to join
-)->Manifest: # all their pictures, once each
+    manifests:list # Manifests to join
+)->Manifest: # all their images, once each
     "Join datasets. Raises `DataError` when two of them use one name for two folders."
     manifests,roots = list(manifests),{}
     if not manifests: raise DataError("there is no manifest to join", "give at least one")

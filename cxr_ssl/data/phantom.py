@@ -25,9 +25,9 @@ def _smooth(points, closed=True, n=8):
     t = np.linspace(0, 1, n, endpoint=False)[None,:,None]
     return (.5*(2*b + (c-a)*t + (2*a-5*b+4*c-d)*t**2 + (3*b-a-3*c+d)*t**3)).reshape(-1,2)
 
-# %% ../../nbs/10_data.phantom.ipynb #2c8f2c12
+# %% ../../nbs/10_data.phantom.ipynb #16262dd5
 class _Canvas:
-    "Draws shapes given in units of the picture's side as layers of thickness."
+    "Draws shapes given in units of the image's side as layers of thickness."
     def __init__(self, side, pose):
         t,self.side,self.unit = np.deg2rad(pose["turn"]),side,pose["scale"]*side
         self.R = self.unit*np.array([[np.cos(t),-np.sin(t)],[np.sin(t),np.cos(t)]])
@@ -47,9 +47,9 @@ class _Canvas:
         cv2.polylines(m, [self.px(p) for p in curves], closed, int(value), width, cv2.LINE_AA, 4)
         return m
 
-# %% ../../nbs/10_data.phantom.ipynb #d33e16b8
+# %% ../../nbs/10_data.phantom.ipynb #a33dc7b6
 def _blur(canvas, m, sigma):
-    "Layer `m` as float32 in 0..1, blurred by `sigma` (in units of the picture); wide blurs are made on a small copy."
+    "Layer `m` as float32 in 0..1, blurred by `sigma` (in units of the image); wide blurs are made on a small copy."
     m = m.astype(np.float32)/255 if m.dtype==np.uint8 else m
     s = max(sigma*canvas.unit, .3); k = int(s//3)
     if k < 2: return cv2.GaussianBlur(m, (0,0), s)
@@ -61,11 +61,11 @@ def _round(canvas, m, edge):
     u = np.minimum(cv2.distanceTransform((m>127).astype(np.uint8), cv2.DIST_L2, 3)/np.float32(edge*canvas.unit), 1)
     return np.sqrt(u*(2-u))
 
-# %% ../../nbs/10_data.phantom.ipynb #010fb621
+# %% ../../nbs/10_data.phantom.ipynb #a8fd1193
 def _uniform(r, **ranges): return {k:float(r.uniform(lo, hi)) for k,(lo,hi) in ranges.items()}
 
 def _anatomy(r, age):
-    "Proportions of one patient, in units of the picture's side."
+    "Proportions of one patient, in units of the image's side."
     a = _uniform(r, width=(.345,.385), top=(.12,.16), height=(.63,.68), heart=(.88,1.04), shift=(-.02,.04),
                  dome=(.055,.09), lift=(.012,.035), slope=(.15,.24), rib=(.016,.021), fat=(0,1), knob=(0,1),
                  clavicle=(-.02,.03), neck=(.9,1.15), spine=(.8,1.2), breast=(0,1), gas=(-.6,1), tone=(.8,1.05))
@@ -133,9 +133,9 @@ def _flesh(chest):
         body = body + (.22*a["breast"]-.06)*_blur(c, _round(c, cup, .09), .006)
     return body
 
-# %% ../../nbs/10_data.phantom.ipynb #0105fe49
+# %% ../../nbs/10_data.phantom.ipynb #42d95803
 def _clouds(r, k, side):
-    "Smooth noise (float32) with about `k` blobs across the picture."
+    "Smooth noise (float32) with about `k` blobs across the image."
     return cv2.resize(r.normal(size=(k,k)).astype(np.float32), (side,side), interpolation=cv2.INTER_CUBIC)
 
 def _air(chest, seed):
@@ -240,8 +240,8 @@ def _layers(chest, seed):
                   vessels=_vessels(chest, seed, inside), windpipe=-_windpipe(chest))
     return layers, (lung>127)&(heart<128)&(middle<128), heart>127
 
-# %% ../../nbs/10_data.phantom.ipynb #56f5b000
-_PATTERNS = {"lobar":dict(radius=(.09,.14), strength=(.55,.9)), # radius in units of the picture, share of the air taken
+# %% ../../nbs/10_data.phantom.ipynb #0f8872af
+_PATTERNS = {"lobar":dict(radius=(.09,.14), strength=(.55,.9)), # radius in units of the image, share of the air taken
              "diffuse":dict(radius=(.028,.055), strength=(.25,.5)),
              "nodule":dict(radius=(.018,.035), strength=(.5,.8))}
 
@@ -300,11 +300,11 @@ def _mark(pixels):
     u = pixels.shape[0]/224; at,thick = (round(12*u),round(34*u)),max(1, round(2.2*u))
     cv2.putText(pixels, "R", at, cv2.FONT_HERSHEY_SIMPLEX, .75*u, 250, thick, cv2.LINE_AA)
 
-# %% ../../nbs/10_data.phantom.ipynb #fb8fb092
+# %% ../../nbs/10_data.phantom.ipynb #ffb1131e
 @dataclass
 class Phantom:
     "A drawn chest and what is true of it."
-    pixels:np.ndarray # the picture, uint8 (h,w)
+    pixels:np.ndarray # the image, uint8 (h,w)
     lungs:np.ndarray # True where lung is seen, bool (h,w)
     heart:np.ndarray # True inside the heart's outline, bool (h,w)
     boxes:list # (x0,y0,x1,y1) of each lesion in pixels, ends excluded
@@ -328,10 +328,10 @@ def _finish(p, size):
     if p.info["marker"]: _mark(p.pixels)
     return p
 
-# %% ../../nbs/10_data.phantom.ipynb #eddb910b
+# %% ../../nbs/10_data.phantom.ipynb #0c84fe15
 def draw_chest(
-    seed, # names the picture: a whole number, or a numpy Generator that one is drawn from
-    size:int=224, # side of the square picture in pixels, from 16 up
+    seed:int|np.random.Generator, # names the image: a whole number, or a numpy Generator that one is drawn from
+    size:int=224, # side of the square image in pixels, from 16 up
     lesions:int=0, # how many lesions to plant
     view:str="PA", # "PA" or "AP"
     marker:bool=False, # write a bright letter into the corner
@@ -339,7 +339,7 @@ def draw_chest(
     patient:int=None, # names the anatomy; `seed` if not given
     pattern:str="lobar", # of the lesions: "lobar", "diffuse" or "nodule"
     exposure:float=0. # change of the tone curve: +1 doubles the exponent, so that greys get darker
-)->Phantom: # the picture with its masks, boxes and settings
+)->Phantom: # the image with its masks, boxes and settings
     "Draw a chest radiograph. The same arguments give the same bytes. Raises `ParameterError`."
     seed = int(seed.integers(2**62)) if isinstance(seed, np.random.Generator) else int(seed)
     patient = seed if patient is None else int(patient)
@@ -356,7 +356,7 @@ def draw_chest(
                 marker=marker, **settings)
     return _finish(Phantom(pixels, lungs, heart, boxes, info, layers), size)
 
-# %% ../../nbs/10_data.phantom.ipynb #2c384b2b
+# %% ../../nbs/10_data.phantom.ipynb #2ce6519e
 _ILLNESS = {"Normal":None, "No Finding":None, "Bacterial":"lobar", "Pneumonia":"lobar", "Lung Opacity":"lobar",
             "Viral":"diffuse", "COVID":"diffuse", "Nodule":"nodule"}
 _COUNT = {None:(0,0), "lobar":(1,1), "diffuse":(6,10), "nodule":(1,3)} # fewest and most lesions
@@ -365,24 +365,25 @@ def _pattern(labels, i): # a name that tells nothing takes the pattern of its pl
     return _ILLNESS[labels[i]] if labels[i] in _ILLNESS else (None,*_PATTERNS)[i%4]
 
 def _patients(r, n, k, shares, per_patient):
-    "Label and picture count of each patient: the label that is furthest behind its share is next."
+    "Label and image count of each patient: the label that is furthest behind its share is next."
     counts,out = np.zeros(k),[]
     while (left := int(n-counts.sum())) > 0:
         label = int(np.argmax(shares*n-counts)); images = min(left, int(r.integers(1, 2*per_patient)))
         counts[label] += images; out.append((label,images))
     return out
 
-# %% ../../nbs/10_data.phantom.ipynb #f74300c3
+# %% ../../nbs/10_data.phantom.ipynb #9471afc2
 def _plan_picture(r, p, k, label, labels, shortcut):
-    "One picture of patient number `p`: manifest columns and, with a leading underscore, what to draw."
+    "One image of patient number `p`: manifest columns and, with a leading underscore, what to draw."
     name,pattern = f"p{p:04d}",_pattern(labels, label)
     row = dict(image=f"images/{name}_{k}.png", dataset="phantom", patient=name, study=f"{name}s{k//2}",
-               view="PA" if r.random()<.6 else "AP", sex="", age=0., mask=f"masks/{name}_{k}.png", split="", **{l:float(i==label) for i,l in enumerate(labels)})
+               view="PA" if r.random()<.6 else "AP", sex="", age=0., mask=f"masks/{name}_{k}.png", split="",
+               **{l:float(i==label) for i,l in enumerate(labels)})
     return dict(row, _seed=int(r.integers(2**31)), _pattern=pattern, _lesions=int(r.integers(*_COUNT[pattern], endpoint=True)),
                 _short=bool(r.random()<shortcut and label==len(labels)-1))
 
 def _plan(n, seed, labels, shares, per_patient, shortcut, official):
-    "One row per picture."
+    "One row per image."
     r,rows = rng(seed, "plan"),[]
     for p,(label,images) in enumerate(_patients(r, n, len(labels), shares, per_patient)):
         same = dict(sex="FM"[int(r.integers(2))], age=float(r.integers(1, 90)), _patient=int(r.integers(2**31)))
@@ -391,7 +392,7 @@ def _plan(n, seed, labels, shares, per_patient, shortcut, official):
         rows += [{**_plan_picture(r, p, k, label, labels, shortcut),**same} for k in range(images)]
     return rows
 
-# %% ../../nbs/10_data.phantom.ipynb #4a59e4a9
+# %% ../../nbs/10_data.phantom.ipynb #067d323a
 def _png(pixels, level=3):
     "PNG bytes of `pixels`."
     return cv2.imencode(".png", pixels, [cv2.IMWRITE_PNG_COMPRESSION,level])[1].tobytes()
@@ -407,7 +408,7 @@ def _chest_of(row, size, shortcut=""):
                       patient=row["_patient"], pattern=row["_pattern"] or "lobar", exposure=-.6 if shortcut == "exposure" else 0.)
 
 def _draw_row(root, row, size, shortcut_kind):
-    "Draw and write the picture and mask of a planned row; what is true of it."
+    "Draw and write the image and mask of a planned row; what is true of it."
     p = _chest_of(row, size, row["_short"] and shortcut_kind)
     _put(root, row["image"], _png(p.pixels)); _put(root, row["mask"], _png(p.lungs.astype(np.uint8)*255))
     settings = {k:round(p.info[k], 4) for k in ("dose","scatter","gamma","top","bottom")}
@@ -431,9 +432,9 @@ def _plant_duplicates(root, r, rows, base, n):
         truth.append(dict(image=copy["image"], of=source["image"], kind="pixels" if i%2 else "bytes"))
     return truth
 
-# %% ../../nbs/10_data.phantom.ipynb #0d1b803d
+# %% ../../nbs/10_data.phantom.ipynb #88ced7e0
 def _crop(path, share, how):
-    "The picture at `path` without a `share` of each side, at its old size."
+    "The image at `path` without a `share` of each side, at its old size."
     m = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), 0); c = max(1, round(share*len(m)))
     return cv2.resize(m[c:-c,c:-c], m.shape[::-1], interpolation=how)
 
@@ -450,9 +451,9 @@ def _plant_near(root, r, rows, base, n):
         truth.append(dict(image=copy["image"], of=source["image"], gain=round(gain, 4), crop=round(cut, 4)))
     return truth
 
-# %% ../../nbs/10_data.phantom.ipynb #4714d2dc
+# %% ../../nbs/10_data.phantom.ipynb #59430e6e
 def _plant_leaks(rows, n):
-    "Move the last picture of `n` patients into the other official part; their truth."
+    "Move the last image of `n` patients into the other official part; their truth."
     groups = pd.DataFrame(rows).groupby("patient", sort=True).size()
     chosen = list(groups[groups>1].index[:n])
     if len(chosen) < n:
@@ -464,7 +465,7 @@ def _plant_leaks(rows, n):
     return chosen
 
 def _plant_corrupt(root, r, rows, base, n):
-    "Write `n` files that are no pictures; their truth."
+    "Write `n` files that are no images; their truth."
     truth = []
     for i in range(n):
         source = base[int(r.integers(len(base)))]; row = dict(_new_patient(rows, source, ".png"), mask="")
@@ -494,24 +495,24 @@ def _check_dataset(n, labels, shares, shortcut, kind, per_patient):
          "give each label a number above 0")
     return shares/shares.sum()
 
-# %% ../../nbs/10_data.phantom.ipynb #6edb6d62
+# %% ../../nbs/10_data.phantom.ipynb #2d91b9d9
 def phantom_dataset(
-    root, # folder to write into; made if need be
-    n:int=60, # pictures, planted copies and corrupt files not counted
+    root:str|Path, # folder to write into; made if need be
+    n:int=60, # images, planted copies and corrupt files not counted
     seed:int=0, # names the dataset: the same seed and settings give the same bytes
-    size:int=224, # side of the pictures in pixels
-    labels=("Normal","Bacterial","Viral"), # label columns, exclusive; the name decides the pattern of the lesions
-    shares=None, # share of each label, any scale; equal if not given
-    per_patient:int=2, # pictures per patient on average; 1 means each patient has one
+    size:int=224, # side of the images in pixels
+    labels:list|tuple=("Normal","Bacterial","Viral"), # label columns, exclusive; the name decides the pattern of the lesions
+    shares:list|tuple|np.ndarray=None, # share of each label, any scale; equal if not given
+    per_patient:int=2, # images per patient on average; 1 means each patient has one
     duplicates:int=0, # exact copies: by turns of the bytes, and of the pixels under another patient's name
     near_duplicates:int=0, # copies that were cropped, brightened and saved as JPEG under another patient's name
-    leaked_patients:int=0, # patients with pictures in both official parts; fills the column `split`
-    shortcut:float=0., # share of the last label's pictures that carry the shortcut, 0 to 1; no other picture does
+    leaked_patients:int=0, # patients with images in both official parts; fills the column `split`
+    shortcut:float=0., # share of the last label's images that carry the shortcut, 0 to 1; no other image does
     shortcut_kind:str="marker", # "marker", a letter in the corner, or "exposure", another tone curve
-    corrupt:int=0, # files that are no pictures
+    corrupt:int=0, # files that are no images
     official:bool=False # fill the column `split` with train and test
 )->pd.DataFrame: # the rows written to manifest.csv: manifest columns without sha256, width and height
-    "Write pictures, lung masks, `manifest.csv` and `truth.json` into `root`. Raises `ParameterError`, `DiskError`."
+    "Write images, lung masks, `manifest.csv` and `truth.json` into `root`. Raises `ParameterError`, `DiskError`."
     arguments = {k:v for k,v in locals().items() if k!="root"}
     root,labels = Path(root),list(labels)
     shares = _check_dataset(n, labels, shares, shortcut, shortcut_kind, per_patient)
@@ -526,29 +527,29 @@ def phantom_dataset(
     write_text(root/"manifest.csv", table.to_csv(index=False, lineterminator="\n")) # last: where it is, all is
     return table
 
-# %% ../../nbs/10_data.phantom.ipynb #a5ba0ae2
+# %% ../../nbs/10_data.phantom.ipynb #5f06f712
 LAYOUTS = {} # what writes each layout, by the name of its dataset
 
 def phantom_layout(
     name:str, # a key of `LAYOUTS`
-    root, # folder to write into; made if need be
-    n:int=24, # pictures
+    root:str|Path, # folder to write into; made if need be
+    n:int=24, # images
     seed:int=0, # names the dataset: the same seed gives the same bytes
-    size:int=64 # side of the pictures in pixels
+    size:int=64 # side of the images in pixels
 )->pd.DataFrame: # the truth: rows in manifest columns without sha256, width and height, images relative to `root`
     "Write drawn chests in the layout of a public dataset. Raises `ParameterError`, `DiskError`."
     if name not in LAYOUTS: raise unknown("layout", name, LAYOUTS)
     if n < 8: raise ParameterError(f"n={n} is too few for a layout", "ask for 8 pictures or more")
     return pd.DataFrame(LAYOUTS[name](Path(root), n, seed, size)).sort_values("image", ignore_index=True)
 
-# %% ../../nbs/10_data.phantom.ipynb #116dec53
+# %% ../../nbs/10_data.phantom.ipynb #de6931b0
 def _layout(name):
     "Enter a writer `(root, n, seed, size) -> rows` under `name`."
     def enter(f): LAYOUTS[name] = f; return f
     return enter
 
 def _people(n, seed, labels, shares=None, per_patient=2):
-    "A plan without files: one dict per picture, with its class, the number of its patient among those of the class, and of the picture."
+    "A plan without files: one dict per image, with its class, the number of its patient among those of the class, and of the image."
     shares = np.ones(len(labels)) if shares is None else np.asarray(shares, float)
     rows,seen,made = _plan(n, seed, labels, shares/shares.sum(), per_patient, 0., True),{},{}
     for r in rows:
@@ -567,9 +568,9 @@ def _jpeg(pixels):
     "JPEG bytes of `pixels`."
     return cv2.imencode(".jpeg", pixels, [cv2.IMWRITE_JPEG_QUALITY,92])[1].tobytes()
 
-# %% ../../nbs/10_data.phantom.ipynb #1b2e38e5
+# %% ../../nbs/10_data.phantom.ipynb #a04b51d9
 def _kermany_name(r):
-    "File name and patient of a picture, as Kermany's set writes them."
+    "File name and patient of an image, as Kermany's set writes them."
     who,k = r["person"],r["number"]
     if r["label"] == "Normal": return f"{'NORMAL2-' if who%2 else ''}IM-{who:04d}-{k:04d}.jpeg", f"normal{who:04d}"
     return f"person{who}_{dict(Bacterial='bacteria', Viral='virus')[r['label']]}_{k}.jpeg", f"person{who}"
@@ -590,10 +591,11 @@ def _layout_kermany(root, n, seed, size):
                          view="AP", split="valid" if part == "val" else part))
     return rows
 
-# %% ../../nbs/10_data.phantom.ipynb #786a1db8
+# %% ../../nbs/10_data.phantom.ipynb #b51ab916
 _URLS = {"COVID":("https://bimcv.cipf.es/bimcv-projects/bimcv-covid19/","https://sirm.org/category/senza-categoria/covid-19/"),
          "Lung_Opacity":("https://www.kaggle.com/c/rsna-pneumonia-detection-challenge/data",),
-         "Normal":("https://www.kaggle.com/c/rsna-pneumonia-detection-challenge/data","https://www.kaggle.com/paultimothymooney/chest-xray-pneumonia"),
+         "Normal":("https://www.kaggle.com/c/rsna-pneumonia-detection-challenge/data",
+                   "https://www.kaggle.com/paultimothymooney/chest-xray-pneumonia"),
          "Viral Pneumonia":("https://www.kaggle.com/paultimothymooney/chest-xray-pneumonia",)}
 
 def _xlsx(rows):
@@ -643,7 +645,7 @@ def _layout_pneumonia(root, n, seed, size):
         rows.append(_row(r, image, image, "covid_pneumonia", {k:float(k == r["label"]) for k in ("COVID","Normal","Pneumonia")}))
     return rows
 
-# %% ../../nbs/10_data.phantom.ipynb #06f8cec0
+# %% ../../nbs/10_data.phantom.ipynb #1bfaaea4
 def _csv(rows, header):
     "Lines of a CSV as bytes; text that holds a comma must not occur."
     cell = lambda v: "" if v is None or v != v else f"{v:g}" if isinstance(v, float) else str(v)
@@ -655,7 +657,7 @@ _NIH_HEADER = ("Image Index,Finding Labels,Follow-up #,Patient ID,Patient Age,Pa
                "OriginalImage[Width,Height],OriginalImagePixelSpacing[x,y],")
 
 def _nih_findings(r):
-    "What a picture shows, in the words of NIH's table."
+    "What an image shows, in the words of NIH's table."
     if r["label"] == "No Finding": return ["No Finding"]
     return ["Infiltration",r["label"]] if r["number"]%2 else [r["label"]] # more than one, now and then
 
@@ -684,12 +686,12 @@ def _layout_nih14(root, n, seed, size):
     for part,name in (("train","train_val_list.txt"),("test","test_list.txt")): _put(root, name, "\n".join(lists[part]).encode())
     return rows
 
-# %% ../../nbs/10_data.phantom.ipynb #0d8bdb99
+# %% ../../nbs/10_data.phantom.ipynb #3ef7eb82
 _CHEXPERT14 = ("No Finding","Enlarged Cardiomediastinum","Cardiomegaly","Lung Opacity","Lung Lesion","Edema","Consolidation",
                "Pneumonia","Atelectasis","Pneumothorax","Pleural Effusion","Pleural Other","Fracture","Support Devices")
 
 def _chexpert_labels(r, official):
-    "Labels of a picture: in train mostly blank, with hedges; in valid a plain yes or no."
+    "Labels of an image: in train mostly blank, with hedges; in valid a plain yes or no."
     found = {c:0. if official else np.nan for c in _CHEXPERT14}
     found[r["label"]] = 1.
     if not official and r["label"] != "No Finding": found["Lung Opacity"],found["Pneumonia"],found["Pneumothorax"] = 1.,-1.,0.
@@ -697,7 +699,7 @@ def _chexpert_labels(r, official):
     return found
 
 def _wide(pixels):
-    "A picture wider than high, as CheXpert's small copies are (390 x 320)."
+    "An image wider than high, as CheXpert's small copies are (390 x 320)."
     return cv2.resize(pixels, (round(len(pixels)*390/320), len(pixels)), interpolation=cv2.INTER_AREA)
 
 # %% ../../nbs/10_data.phantom.ipynb #c7ee988a

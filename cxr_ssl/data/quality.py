@@ -6,37 +6,38 @@
 __all__ = ['perceptual_hash', 'bits_apart', 'near_duplicates', 'plot_pairs', 'told_by', 'Report', 'quality_report', 'plot_report',
            'prepare', 'main']
 
-# %% ../../nbs/19_data.quality.ipynb #55701517
+# %% ../../nbs/19_data.quality.ipynb #c793e6e4
 import argparse, inspect, json, math, re, shlex, sys, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastcore.basics import patch
-from ..core import CxrError, DataError, LeakError, ParameterError, atomic_path, lock_file, progress, read_json, rng, unknown, write_json, write_text
+from ..core import CxrError, DataError, LeakError, ParameterError, atomic_path, lock_file
+from ..core import progress, read_json, rng, unknown, write_json, write_text
 from ..run import Parameter, check_parameters, _settings, _terminable, _Terminated
 from ..store import differences, parallel
-from .images import decode, resize
+from .images import Preprocess, decode, resize
 from .manifest import META, VIEWS, Listing, Manifest, build_manifest, concat
 from .sources import SOURCES, download, list_source, read_source
 from .splits import SYNTHETIC, Protocol, leak_report, read_parts, split, _leaks
 from .bank import Bank
 
-# %% ../../nbs/19_data.quality.ipynb #29ae70bc
+# %% ../../nbs/19_data.quality.ipynb #279a08d6
 _COARSE,_FINE = 32,96 # sides of the thumbnails: for the hash, and for the comparison
 
 def _detail(pixels, side):
-    "Fine structure of a picture (side,side): band-passed, of even local contrast, mean 0, norm 1; all 0 where there is none."
+    "Fine structure of an image (side,side): band-passed, of even local contrast, mean 0, norm 1; all 0 where there is none."
     x = resize(pixels, side).astype(np.float32)
     x = cv2.GaussianBlur(x-cv2.GaussianBlur(x, (0,0), 2), (0,0), .7)
     x /= np.sqrt(cv2.GaussianBlur(x*x, (0,0), 4))+2 # of 255 grey levels: noise in an empty corner stays small
     x -= x.mean()
     return x/max(float(np.linalg.norm(x)), 1e-6)
 
-# %% ../../nbs/19_data.quality.ipynb #6dae9754
+# %% ../../nbs/19_data.quality.ipynb #97bf5b15
 def perceptual_hash(
     pixels:np.ndarray # uint8 grey (h,w)
 )->np.ndarray: # uint8 (32,): 256 bits
-    "A hash of the fine structure of a picture: few bits change when it is saved again, resized, brightened or slightly cropped."
+    "A hash of the fine structure of an image: few bits change when it is saved again, resized, brightened or slightly cropped."
     return np.packbits(cv2.dct(_detail(pixels, _COARSE))[:16,:16].ravel() > 0)
 
 def bits_apart(
@@ -48,12 +49,12 @@ def bits_apart(
 
 _ONES = np.unpackbits(np.arange(2**16, dtype=np.uint16).view(np.uint8).reshape(-1,2), axis=1).sum(1, dtype=np.uint8) # of each 16-bit number
 
-# %% ../../nbs/19_data.quality.ipynb #03682c3f
+# %% ../../nbs/19_data.quality.ipynb #dcfa01ee
 _MARGINS = (0.,.015,.03,.045) # shares cut from each side
 _RADIUS = 57                  # most bits in which candidates differ, of 256
 
 def _inner(pixels, flat=8):
-    "The picture without borders whose grey values differ by at most `flat`, and without what JPEG smears of them; the whole where less than half would stay."
+    "The image without borders of grey values that differ by at most `flat`, and what JPEG smears of them; all of it where less than half is left."
     for axis in (0,1):
         busy,n = np.flatnonzero(np.ptp(pixels, axis=1-axis) > flat),pixels.shape[axis]
         if len(busy) <= n/2: continue
@@ -63,7 +64,7 @@ def _inner(pixels, flat=8):
     return pixels
 
 def _thumbnails(pixels):
-    "uint8 (_FINE,_FINE), one or two: the whole picture, and what is inside of its border if it has one."
+    "uint8 (_FINE,_FINE), one or two: the whole image, and what is inside of its border if it has one."
     inner = _inner(pixels)
     border = min(a/b for a,b in zip(inner.shape, pixels.shape)) < .98
     return [resize(p, _FINE) for p in ((pixels, inner) if border else (pixels,))]
@@ -74,7 +75,7 @@ def _look(thumbnail, margin, mirrored):
     t = thumbnail[c:len(thumbnail)-c,c:len(thumbnail)-c]
     return np.ascontiguousarray(t[:,::-1]) if mirrored else t
 
-# %% ../../nbs/19_data.quality.ipynb #89f7d99a
+# %% ../../nbs/19_data.quality.ipynb #7e5f01f4
 def _meet(keys, order, wanted, block=4096):
     "All pairs (i, j) with wanted[i] == keys[order][j], in blocks; `keys` are sorted."
     for start in range(0, len(wanted), block):
@@ -88,7 +89,7 @@ def _keys(hashes, bits):
 
 def _candidates(hashes, owner, tables=64):
     "Rows (i, j, look, bits apart) of thumbnails whose hashes (n, looks, 32) are close; the first look is the plain one."
-    rich = np.flatnonzero(hashes[:,0].any(1)) # a picture without structure, all bits 0, is like all others of its kind
+    rich = np.flatnonzero(hashes[:,0].any(1)) # an image without structure, all bits 0, is like all others of its kind
     owner,hashes = owner[rich],np.ascontiguousarray(hashes[rich].swapaxes(0, 1))
     n,found = len(owner),[np.zeros((0,4), np.int64)]
     width = int(np.clip(round(math.log2(max(n, 2)))-2, 4, 20))
@@ -112,11 +113,11 @@ def _closest(found, owner):
     ends,found = ends[order],found[order]
     return found[np.append(True, (ends[1:] != ends[:-1]).any(1))[:len(found)]]
 
-# %% ../../nbs/19_data.quality.ipynb #98c0c898
+# %% ../../nbs/19_data.quality.ipynb #bc1e5c19
 _FIELDS = 6 # along each side
 
 def _agreement(a, b, move):
-    "The correlation of two fine structures (_FINE,_FINE) that two thirds of the fields reach when `move` lays `a` onto `b`; 0 where hardly any has structure."
+    "What correlation two thirds of the fields of two fine structures (_FINE,_FINE) reach when `move` lays `a` onto `b`; 0 without structure."
     flags = cv2.INTER_LINEAR|cv2.WARP_INVERSE_MAP
     cut = lambda x: x.reshape(_FIELDS, -1, _FIELDS, _FINE//_FIELDS).swapaxes(1, 2).reshape(_FIELDS**2, -1)
     inside = cut((cv2.warpAffine(np.ones_like(a), move, a.shape, flags=flags) > .99).astype(np.float32))
@@ -127,7 +128,7 @@ def _agreement(a, b, move):
     rich = (inside.mean(1) > .5) & (power > n[:,0]*(.3/_FINE)**2) # a black corner has no structure
     return float(np.quantile((a*b).sum(1)[rich]/power[rich], 1/3)) if rich.sum() >= _FIELDS else 0.
 
-# %% ../../nbs/19_data.quality.ipynb #cd72364b
+# %% ../../nbs/19_data.quality.ipynb #b3bef7e1
 def _compare(a, b, margin, mirrored, above):
     "How well two thumbnails agree when one is laid onto the other, 0 to 1; 0 where that cannot be done."
     a = _look(a, 0, mirrored)
@@ -136,19 +137,19 @@ def _compare(a, b, margin, mirrored, above):
         fine,c = [_detail(x, side) for x in (a, b)],0.
         move[:,2] *= side
         try: c,move = cv2.findTransformECC(fine[1], fine[0], move, cv2.MOTION_AFFINE, (3, 30, 1e-4), None, 3)
-        except cv2.error: pass # nothing in common, or nothing in the picture
+        except cv2.error: pass # nothing in common, or nothing in the image
         if c < above-.2 or np.abs(move[:,:2]-np.eye(2)).max() > .3: return 0.
         if side == _COARSE: move[:,2] /= side
     return _agreement(*fine, move)
 
-# %% ../../nbs/19_data.quality.ipynb #b79e478f
+# %% ../../nbs/19_data.quality.ipynb #eec21165
 def near_duplicates(
-    source, # a Manifest, whose files are decoded, or a Bank, whose pixels are used
+    source:Manifest|Bank, # a Manifest, whose files are decoded, or a Bank, whose pixels are used
     above:float=.94, # smallest agreement of the fine structure that counts, 0 to 1
     mirrored:bool=True, # look for mirrored copies too
     threads:int=None # threads; as many as there are cores, up to 8, if None
 )->pd.DataFrame: # id_a, id_b, correlation, mirrored, then image, dataset and patient of both; most alike first
-    "Pairs of pictures that are nearly the same, within and across datasets. Exact copies are in quarantine already."
+    "Pairs of images that are nearly the same, within and across datasets. Exact copies are in quarantine already."
     manifest,pixels = _opened(source)
     n = len(manifest)
     shown = lambda desc, items, n: progress(items, desc, n, "images") if n > 2000 else items
@@ -176,13 +177,13 @@ def _pairs(manifest, a, b, correlation, mirrored):
     t = pd.DataFrame(dict(id_a=manifest.ids[a], id_b=manifest.ids[b], correlation=correlation.astype(float).round(4), mirrored=mirrored, **ends))
     return t.sort_values(["correlation","id_a","id_b"], ascending=[False,True,True], ignore_index=True)
 
-# %% ../../nbs/19_data.quality.ipynb #cae977ac
+# %% ../../nbs/19_data.quality.ipynb #3affbc32
 def plot_pairs(
     pairs:pd.DataFrame, # from `near_duplicates`; or `manifest.near`
-    source, # the Manifest or Bank it was made from
+    source:Manifest|Bank, # the Manifest or Bank it was made from
     n:int=8 # most pairs to show, those first in the table
-): # fig, ax (2, pairs)
-    "Pairs of pictures, one above the other."
+)->tuple: # fig, ax (2, pairs)
+    "Pairs of images, one above the other."
     manifest,pixels = _opened(source)
     pairs = pairs.head(n)
     fig,axs = plt.subplots(2, max(len(pairs), 1), figsize=(1.1*max(len(pairs), 2),2.7), dpi=75, squeeze=False)
@@ -195,13 +196,14 @@ def plot_pairs(
     fig.tight_layout()
     return fig,axs
 
-# %% ../../nbs/19_data.quality.ipynb #8af64ad5
+# %% ../../nbs/19_data.quality.ipynb #a5345912
 def _rows(source):
     "The table of a Manifest or Listing with all columns of `META`, and its labels."
     if isinstance(source, Manifest): return source.table,list(source.labels)
     t = source.rows.reindex(columns=[*META, *source.labels]).reset_index(drop=True)
     t = t.assign(**{c:t[c].astype(object).where(t[c].notna(), "").map(str) for c in META if c not in ("age","width","height")})
-    t = t.assign(**{c:pd.to_numeric(t[c], errors="coerce") for c in ("age","width","height",*source.labels)}) # a Listing may hold what was written in a file
+    # a Listing may hold what was written in a file
+    t = t.assign(**{c:pd.to_numeric(t[c], errors="coerce") for c in ("age","width","height",*source.labels)})
     own = lambda c: [p if not p or ":" in p else f"{d}:{p}" for d,p in zip(t.dataset, t[c])] # as in a Manifest
     return t.assign(view=t["view"].replace("", "unknown"), patient=own("patient"), study=own("study")),list(source.labels)
 
@@ -222,12 +224,13 @@ def _told(x, y, gen, shuffles=10):
     all_of_it,chance = _bits(y, y),np.mean([_bits(x, gen.permutation(y)) for _ in range(shuffles)])
     return max(0., (_bits(x, y)-chance)/(all_of_it-chance)) if chance < .9*all_of_it else np.nan
 
-# %% ../../nbs/19_data.quality.ipynb #21fb9249
+# %% ../../nbs/19_data.quality.ipynb #6a8d444d
 def told_by(
-    source, # a Manifest or Listing
-    labels=None, # label columns; all if None
+    source:Manifest|Listing, # a Manifest or Listing
+    labels:list|tuple=None, # label columns; all if None
     seed:int=0 # of the shuffles
-)->pd.DataFrame: # a row for each label, a column for each of dataset, view, sex, age (decade) and size (width x height) that differs; NaN: cannot be told
+# a row for each label, a column for each of dataset, view, sex, age (decade) and size (width x height) that differs; NaN: cannot be told
+)->pd.DataFrame:
     "How much of each label other columns give away, 0 to 1, among the rows where it is 0 or 1."
     t,known = _rows(source)
     out = {}
@@ -257,13 +260,14 @@ class Report:
         plain = {k:json.loads(t.reset_index().to_json(orient="records")) for k,t in self.tables.items()}
         return dict(title=self.title, leaks=len(self.leaks), parts=list(self.parts), warnings=list(self.warnings), tables=plain)
 
-# %% ../../nbs/19_data.quality.ipynb #f5a132f2
+# %% ../../nbs/19_data.quality.ipynb #437d74cb
 def _about(t):
-    "Counts of some pictures."
+    "Counts of some images."
     n = lambda c, v: int((t[c] == v).sum())
     views = {v if v != "unknown" else "view ?":n("view", v) for v in VIEWS}
     age = dict(age=t.age.median(), **{"age ?":int(t.age.isna().sum())})
-    return dict(images=len(t), patients=t.patient.nunique(), studies=t.study[t.study != ""].nunique(), **views, F=n("sex", "F"), M=n("sex", "M"), **{"sex ?":n("sex", "")}, **age)
+    return dict(images=len(t), patients=t.patient.nunique(), studies=t.study[t.study != ""].nunique(), **views, F=n("sex", "F"), M=n("sex", "M"),
+                **{"sex ?":n("sex", "")}, **age)
 
 def _by_part(t, labels, names):
     "A row for each part, and one for all."
@@ -277,19 +281,20 @@ def _by_class(t, labels):
     return pd.DataFrame({c:{**value(c), **drop(_about(t[t[c] == 1]))} for c in labels}).T.rename_axis("label")
 
 def _by_dataset(t):
-    "A row for each dataset: what is not known, as a share of its pictures, and the sizes of the pictures."
+    "A row for each dataset: what is not known, as a share of its images, and the sizes of the images."
     def one(g):
         gone = {f"{c} ?":(g[c] == blank).mean() for c,blank in (("study",""), ("view","unknown"), ("sex",""), ("mask",""))}
         short = np.minimum(g.width, g.height).fillna(0)
         size = dict(sizes=len(set(zip(g.width, g.height))), smallest=short.min(), median=short.median(), largest=short.max()) if short.max() else {}
-        return {"images":len(g), "patient ?":((g.patient == g.dataset+":"+g.image) | (g.patient == g.image)).mean(), **gone, "age ?":g.age.isna().mean(), **size}
+        return {"images":len(g), "patient ?":((g.patient == g.dataset+":"+g.image) | (g.patient == g.image)).mean(), **gone,
+                "age ?":g.age.isna().mean(), **size}
     return pd.DataFrame({d:one(g) for d,g in t.groupby("dataset")}).T.rename_axis("dataset")
 
-# %% ../../nbs/19_data.quality.ipynb #6e7518e9
+# %% ../../nbs/19_data.quality.ipynb #d111af6d
 _SAME = re.compile(r"same pixels as (.+?)(?:, but labelled differently \((.+)\))?$")
 
 def _exact(q):
-    "The pictures in quarantine that are copies: image, dataset, twin, labels in which they differ."
+    "The images in quarantine that are copies: image, dataset, twin, labels in which they differ."
     found = [(r.image, r.dataset, m[1], m[2] or "") for r in q.itertuples() if (m := _SAME.match(r.reason))]
     return pd.DataFrame(found, columns=["image","dataset","twin","contradict"])
 
@@ -307,7 +312,7 @@ def _near(manifest, labels):
                           correlation=manifest.near.correlation, same_patient=a.patient.to_numpy() == b.patient.to_numpy()))
     return t.assign(contradict=[", ".join(np.array(labels)[o]) for o in odd]).sort_values("correlation", ascending=False, ignore_index=True)
 
-# %% ../../nbs/19_data.quality.ipynb #37519923
+# %% ../../nbs/19_data.quality.ipynb #c89b3273
 def _parts_of(source, t, parts):
     "The part of each row, the names of the parts, and what leaks between them."
     if isinstance(parts, Protocol): leaks,parts = parts.leaks(source),{k:v for k,v in parts.parts.items() if k != "pool"}
@@ -318,26 +323,28 @@ def _parts_of(source, t, parts):
         for p,ids in parts.items(): part[np.isin(source.ids, ids)] = p
     known = ["train","valid","test"]
     names = sorted({*part}-{""} | {*(parts or ())}, key=lambda p: (known.index(p) if p in known else 3, p))
-    if leaks is None: leaks = leak_report(source, parts) if isinstance(source, Manifest) else _leaks(t[part != ""].assign(part=part[part != ""]), names)
+    if leaks is None:
+        leaks = leak_report(source, parts) if isinstance(source, Manifest) else _leaks(t[part != ""].assign(part=part[part != ""]), names)
     return part,names,leaks
 
 def _warnings(t, names, labels, tables, blind):
     "What somebody should know before using the data, a sentence each."
     unknown = tables["datasets"].index[tables["datasets"]["patient ?"] == 1].tolist()
-    out = [f"patients of {d} are not known, so one on two sides cannot be seen" for d in unknown]
+    out = [f"patients of {d} are not known, so one on two sides cannot be seen (for folders: patient='(p[0-9]+)' finds them in file names)" for d in unknown]
     out += [f"{p} has no picture of {c}" for p in names for c in labels if not (t.part == p)[t[c] == 1].any()]
-    out += [f"{c} is told by {k}: that alone gives away {v:.0%} of the label" for c,row in tables["told_by"].iterrows() for k,v in row.items() if v >= .1]
+    out += [f"{c} is told by {k}: that alone gives away {v:.0%} of the label" for c,row in tables["told_by"].iterrows()
+            for k,v in row.items() if v >= .1]
     odd = sum((tables[k].contradict != "").sum() for k in ("exact","near"))
     other = len(tables["near"])-tables["near"].same_patient.sum()
     if odd: out.append(f"copies that are labelled differently: {odd} pairs")
     if other: out.append(f"near duplicates that are filed under two patients: {other} pairs")
     return out+[f"only tables were read: {what}" for what in blind]
 
-# %% ../../nbs/19_data.quality.ipynb #176164fb
+# %% ../../nbs/19_data.quality.ipynb #c2741086
 def quality_report(
-    source, # a Manifest; or a Listing, of which no picture was opened
-    parts=None, # ids of each part, or a Protocol; None takes the official split that came with the data
-    labels=None, # label columns; those of the Protocol, or all, if None
+    source:Manifest|Listing, # a Manifest; or a Listing, of which no image was opened
+    parts:dict|Protocol=None, # ids of each part, or a Protocol; None takes the official split that came with the data
+    labels:list|tuple=None, # label columns; those of the Protocol, or all, if None
     seed:int=0 # of the shuffles in `told_by`
 )->Report: # text by `print`, rows by `to_dict`, a figure by `plot_report`
     "Counts, gaps, copies, contradictions, shortcuts and leaks of a dataset. Near duplicates are those the manifest knows, see `with_near`."
@@ -352,8 +359,9 @@ def quality_report(
     title = ", ".join(f"{d}: {n:,} pictures" for d,n in t.groupby("dataset").size().items())
     return Report(title, tables, _warnings(t, names, labels, tables, [] if read else ["copies cannot be seen"]), names)
 
-# %% ../../nbs/19_data.quality.ipynb #19bd4d13
-_TITLES = dict(parts="Parts and classes (pictures with value 1)", classes="Labels", datasets="Datasets: share that is not known (?), shorter side in pixels",
+# %% ../../nbs/19_data.quality.ipynb #ea08d059
+_TITLES = dict(parts="Parts and classes (pictures with value 1)", classes="Labels",
+               datasets="Datasets: share that is not known (?), shorter side in pixels",
                told_by="How much of a label another column gives away, 0 to 1", quarantine="Set aside", exact="Same pixels under two names",
                near="Nearly the same picture", leaks="LEAKS: what stands in two parts")
 
@@ -362,7 +370,11 @@ _MAYBE = {"studies",*VIEWS[:3],"view ?","F","M","sex ?","age","age ?","uncertain
 def _shown(t, rows=20):
     "A table as text, its first rows."
     t = t.drop(columns=[c for c in t if c in _MAYBE and not t[c].fillna(0).astype(bool).any()])
-    clean = t.head(rows).map(lambda v: "" if v is None or v != v else f"{v:g}" if isinstance(v, float) and v == round(v) else f"{v:.2f}" if isinstance(v, float) else s if len(s := str(v)) < 45 else f"…{s[-43:]}")
+    def cell(v):
+        if v is None or v != v: return ""
+        if isinstance(v, float): return f"{v:g}" if v == round(v) else f"{v:.2f}"
+        return s if len(s := str(v)) < 45 else f"…{s[-43:]}"
+    clean = t.head(rows).map(cell)
     more = f"\n  … and {len(t)-rows:,} more" if len(t) > rows else ""
     named = clean.rename_axis(None) if clean.index.name else clean
     return named.to_string(index=bool(clean.index.name))+more
@@ -383,10 +395,10 @@ def __str__(self:Report):
 @patch
 def __repr__(self:Report): return "\n".join([self.title, _verdict(self), *(f"! {w}" for w in self.warnings)])
 
-# %% ../../nbs/19_data.quality.ipynb #6fc95f8d
+# %% ../../nbs/19_data.quality.ipynb #ed9062f9
 def plot_report(
     report:Report # from `quality_report`
-): # fig, ax (3,)
+)->tuple: # fig, ax (3,)
     "Classes in each part, what gives a label away, and what leaks."
     parts,told,leaks = (report.tables[k] for k in ("parts","told_by","leaks"))
     labels = list(report.tables["classes"].index)
@@ -399,11 +411,13 @@ def plot_report(
     _draw_told(axs[1], told)
     kinds = leaks.kind.value_counts().reindex(["patient","study","pixels","near"], fill_value=0)
     axs[2].bar_label(axs[2].barh(kinds.index, kinds, color="#D55E00"), fontsize=8, padding=2); axs[2].invert_yaxis()
-    axs[2].set(title=f"{len(leaks)} leaks" if len(leaks) else "No leak was found" if report.parts else "Not divided into parts", xlabel="found in two parts", xlim=(0,max(kinds.max()*1.2, 1)))
+    axs[2].set(title=f"{len(leaks)} leaks" if len(leaks) else "No leak was found" if report.parts else "Not divided into parts",
+               xlabel="found in two parts", xlim=(0,max(kinds.max()*1.2, 1)))
     for ax in (axs[0],axs[2]): ax.spines[["top","right"]].set_visible(False)
     fig.tight_layout()
     return fig,axs
 
+# %% ../../nbs/19_data.quality.ipynb #7c891167
 def _draw_told(ax, told):
     "A grid of shares, 0 to 1."
     values = told.to_numpy(float) if told.size else np.zeros((1,1))
@@ -413,15 +427,21 @@ def _draw_told(ax, told):
     ax.set(title="Given away by …", xticks=range(told.shape[1]), xticklabels=told.columns, yticks=range(told.shape[0]), yticklabels=told.index)
     ax.tick_params(labelsize=7, length=0)
 
-# %% ../../nbs/19_data.quality.ipynb #f0ec3de4
-_NEAR = [Parameter("near", "bool", True, "look for near duplicates"), Parameter("above", "float", .94, "smallest agreement that counts, see near_duplicates")]
+# %% ../../nbs/19_data.quality.ipynb #139be971
+_NEAR = [Parameter("near", "bool", True, "look for near duplicates"), Parameter("above", "float", .94,
+    "smallest agreement that counts, see near_duplicates")]
 _OWN = dict(
     check=[*_NEAR, Parameter("pixels", "bool", True, "open the pictures; false: only tables and names")],
-    lists=[Parameter("patient", "str", "", "regular expression that finds the patient in a path"), Parameter("study", "str", "", "the same for the study")],
-    prepare=[*_NEAR, Parameter("side", "int", 384, "shorter side in the Bank, pixels"), Parameter("labels", "list[str]", [], "labels of the task; all if not given"),
-             Parameter("valid", "float", .1, "share for validation"), Parameter("test", "float", .2, "share for the test"), Parameter("seed", "int", 0, "of the split"),
-             Parameter("official", "bool", False, "keep the parts that came with the data"), Parameter("policy", "str", "", "what uncertain labels mean, see split"),
-             Parameter("blank", "str", "", "what blank labels mean, see split"), Parameter("max_bad", "float", None, "largest share of unreadable pictures; 0.02 if not given")])
+    lists=[Parameter("patient", "str", "", "regular expression that finds the patient in a path"),
+           Parameter("study", "str", "", "the same for the study")],
+    prepare=[*_NEAR, Parameter("side", "int", 384, "shorter side in the Bank, pixels"),
+             Parameter("labels", "list[str]", [], "labels of the task; all if not given"),
+             Parameter("valid", "float", .1, "share for validation"), Parameter("test", "float", .2, "share for the test"),
+             Parameter("seed", "int", 0, "of the split"),
+             Parameter("official", "bool", False, "keep the parts that came with the data"),
+             Parameter("policy", "str", "", "what uncertain labels mean, see split"),
+             Parameter("blank", "str", "", "what blank labels mean, see split"),
+             Parameter("max_bad", "float", None, "largest share of unreadable pictures; 0.02 if not given")])
 
 def _of_source(source):
     "What an adapter takes beyond the root, by name."
@@ -436,7 +456,7 @@ def _take(command, words, source=""):
     except ParameterError as e: raise ParameterError(e.what, f"cxr_data --help {source}".rstrip()+" shows all of them") from None
     return {k:given.get(k, p.default) for k,p in own.items()},{k:v for k,v in given.items() if k in theirs}
 
-# %% ../../nbs/19_data.quality.ipynb #281a2a90
+# %% ../../nbs/19_data.quality.ipynb #a18b6201
 _FILE = re.compile(r"(?i)\.(png|jpe?g|bmp|tiff?|dcm|dicom)$")
 
 def _table(file):
@@ -449,7 +469,8 @@ def _table(file):
 def _found_in(paths, pattern, option):
     "What a regular expression finds in each path. Raises naming the first path without it."
     try: found = [re.search(pattern, p) for p in paths]
-    except re.error as e: raise ParameterError(f"{option}={pattern!r} is not a regular expression: {e}", f"for example {option}='(patient\\d+)'") from None
+    except re.error as e:
+        raise ParameterError(f"{option}={pattern!r} is not a regular expression: {e}", f"for example {option}='(patient\\d+)'") from None
     if None in found: raise DataError(f"{option}={pattern!r} finds nothing in {paths[found.index(None)]}", f"correct {option}=")
     return [m[1] if m.re.groups else m[0] for m in found]
 
@@ -465,9 +486,9 @@ def _listed(part, file, patient, study):
     values = {c:pd.to_numeric(t[c], errors="coerce") for c in t if c != path}
     return rows.assign(**{c:v for c,v in values.items() if v.notna().sum() == (t[c] != "").sum() > 0 and v.dropna().isin((1,0,-1)).all()})
 
-# %% ../../nbs/19_data.quality.ipynb #926443b9
+# %% ../../nbs/19_data.quality.ipynb #32a437ab
 def _lists(files, patient, study):
-    "A Listing of published lists; no picture is opened."
+    "A Listing of published lists; no image is opened."
     if not files: raise ParameterError("there is nothing to check", "name a folder, or lists with --train and --test")
     rows = pd.concat([_listed(p, f, patient, study) for p,f in files.items()], ignore_index=True)
     return Listing(rows, "", tuple(c for c in rows if c not in META))
@@ -514,17 +535,17 @@ def _task(listing, labels):
     if never: raise DataError(f"no picture shows {', '.join(never[:3])}", "leave it out: name the labels of one task with labels=")
     return labels
 
-# %% ../../nbs/19_data.quality.ipynb #62277a2a
+# %% ../../nbs/19_data.quality.ipynb #789c3169
 def prepare(
     source:str, # a key of `SOURCES`; or "prepared": `root` is a folder that this function has filled, or a run that holds one
-    root="", # the dataset's folder; `sample` and `phantom` need none
-    folder="", # of the Bank; made if need be
-    side:int=384, # the shorter side of a picture is shrunk to this many pixels
-    preprocess=None, # a `Preprocess`, or None
+    root:str|Path="", # the dataset's folder; `sample` and `phantom` need none
+    folder:str|Path="", # of the Bank; made if need be
+    side:int=384, # the shorter side of an image is shrunk to this many pixels
+    preprocess:Preprocess=None, # a `Preprocess`, or None
     near:bool=True, # look for near duplicates?
     above:float=.94, # smallest agreement of near duplicates, see `near_duplicates`
-    max_bad:float=None, # largest share of unreadable pictures; 0.02, or what the source needs, if None
-    more=(), # further datasets for the pool, dicts with source, root and options; their labels are left out, save those of generated images, which no Protocol tests on
+    max_bad:float=None, # largest share of unreadable images; 0.02, or what the source needs, if None
+    more:list|tuple=(), # further datasets for the pool, dicts with source, root and options; only generated images keep their labels
     **options # what this source takes beyond the root
 )->Bank: # its `manifest` knows the near duplicates and what was set aside
     "A dataset ready to use. Killed, the same call goes on; done before, it opens what is there. Raises `DataError`, `DiskError`."
@@ -534,7 +555,7 @@ def prepare(
     listings = [list_source(source, root, **options), *map(_unlabelled, more)]
     return _banked(listings, Path(folder), side, preprocess, near, above, max_bad)
 
-# %% ../../nbs/19_data.quality.ipynb #a27e1b3b
+# %% ../../nbs/19_data.quality.ipynb #b304162b
 def _bank_of(manifest, folder, side, preprocess):
     "The Bank of a manifest in a folder whose pixels may have been listed for another one, without its near duplicates."
     file = folder/"bank.json"
@@ -550,7 +571,8 @@ def _unlabelled(d):
 
 def _banked(listings, folder, side, preprocess, near, above, max_bad):
     "The finished Bank of datasets; its manifest knows the near duplicates. Of several processes, one makes it and the others wait."
-    with lock_file(folder/"prepare.lock", f"{folder} is being prepared by another process"): return _made(listings, folder, side, preprocess, near, above, max_bad)
+    with lock_file(folder/"prepare.lock", f"{folder} is being prepared by another process"):
+        return _made(listings, folder, side, preprocess, near, above, max_bad)
 
 def _made(listings, folder, side, preprocess, near, above, max_bad):
     "What `_banked` does when it has the folder to itself."
@@ -563,10 +585,11 @@ def _made(listings, folder, side, preprocess, near, above, max_bad):
     write_json(done, what)
     return bank
 
-# %% ../../nbs/19_data.quality.ipynb #9ebf46f2
+# %% ../../nbs/19_data.quality.ipynb #e23fceee
 def _prepare(args):
     "`cxr_data prepare`; the exit code."
-    if len(args.words) < 3 or any("=" in w for w in args.words[:1]): raise ParameterError("a word is missing", "cxr_data prepare SOURCE ROOT OUT; ROOT is - where a source needs none")
+    if len(args.words) < 3 or any("=" in w for w in args.words[:1]):
+        raise ParameterError("a word is missing", "cxr_data prepare SOURCE ROOT OUT; ROOT is - where a source needs none")
     (source,root,out),root = args.words[:3],"" if args.words[1] == "-" else args.words[1]
     own,options = _take("prepare", args.words[3:], source)
     listing,out = list_source(source, root, **options),Path(out)
@@ -579,10 +602,11 @@ def _prepare(args):
     if protocol: protocol.save(out/"protocol.json")
     report = quality_report(bank.manifest, protocol)
     _write(report, bank, out)
-    print(json.dumps(report.to_dict(), indent=1) if args.json else "\n".join([repr(report), repr(protocol) if protocol else "There are no labels, so there is no protocol.", repr(bank), f"all of it in {out}"]))
+    said = [repr(report), repr(protocol) if protocol else "There are no labels, so there is no protocol.", repr(bank), f"all of it in {out}"]
+    print(json.dumps(report.to_dict(), indent=1) if args.json else "\n".join(said))
     return 0
 
-# %% ../../nbs/19_data.quality.ipynb #0280e9af
+# %% ../../nbs/19_data.quality.ipynb #6d635e64
 _USAGE = """cxr_data check ROOT [--source NAME] [key=value ...]      what is wrong with a dataset, and with its split
        cxr_data check [ROOT] --train FILE --test FILE [...]     the same for a split in lists
        cxr_data prepare SOURCE ROOT OUT [key=value ...]         manifest, near duplicates, protocol and Bank in OUT
@@ -607,7 +631,8 @@ def _parse(argv):
 def _help_of(source):
     "What a source is and takes, and what the commands take."
     line = lambda p: f"  {p!s:28}  {p.comment}".rstrip()
-    told = [f"{source}: {inspect.getdoc(SOURCES[source]) or ''}", *map(line, _of_source(source).values())] if source in SOURCES or _of_source(source) else []
+    told = [f"{source}: {inspect.getdoc(SOURCES[source]) or ''}", *map(line,
+        _of_source(source).values())] if source in SOURCES or _of_source(source) else []
     return "\n".join(told+[o for c in ("check","prepare") for o in ("", f"cxr_data {c} also takes", *map(line, _OWN[c]))])
 
 # %% ../../nbs/19_data.quality.ipynb #1cfa96fa
@@ -629,9 +654,9 @@ def _run(argv):
 
 _COMMANDS = dict(check=_check, prepare=_prepare, download=_download)
 
-# %% ../../nbs/19_data.quality.ipynb #0607d0ef
+# %% ../../nbs/19_data.quality.ipynb #d630ecc1
 def main(
-    argv=None # words of the command line; those of this process if not given
+    argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 all is well, 1 something leaks, 2 refused, 130 or 143 stopped
     "The command `cxr_data`."
     argv = list(sys.argv[1:] if argv is None else argv)

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['SOURCES', 'register_source', 'list_source', 'read_source', 'unpack', 'download']
 
-# %% ../../nbs/14_data.sources.ipynb #adb91517
+# %% ../../nbs/14_data.sources.ipynb #25c43bb9
 import bz2, csv, gzip, hashlib, importlib, inspect, io, json, lzma, os, re, shutil, stat, tarfile, tempfile, warnings, zipfile, zlib
 from collections import namedtuple
 from concurrent.futures import ThreadPoolExecutor
@@ -16,30 +16,31 @@ from xml.etree import ElementTree
 import numpy as np, pandas as pd, pydicom
 from fastcore.meta import delegates
 from .. import __version__
-from ..core import DataError, LeakError, ParameterError, disk_errors, hash_file, hash_json, package_dir, progress, read_json, short, unknown, write_json
-from .images import image_size
+from ..core import DataError, LeakError, ParameterError, disk_errors, hash_file, hash_json
+from ..core import package_dir, progress, read_json, short, unknown, write_json
+from .images import Preprocess, image_size
 from .labels import LABEL_SETS, common_name, one_hot
 from .manifest import META, Listing, Manifest, build_manifest
 from .phantom import phantom_dataset
 
-# %% ../../nbs/14_data.sources.ipynb #8f578a9b
+# %% ../../nbs/14_data.sources.ipynb #90c28268
 SOURCES = {} # adapters by name
 
 def register_source(
     name:str # what users write as source=
-): # a decorator
+)->callable: # a decorator
     "Enter an adapter, a function `(root, **options) -> Listing`, under `name`."
     def enter(f):
         SOURCES[name] = f
         return f
     return enter
 
-# %% ../../nbs/14_data.sources.ipynb #4be71a7a
+# %% ../../nbs/14_data.sources.ipynb #7f1f8b99
 def list_source(
     name:str, # a key of `SOURCES`
-    root="", # the dataset's folder; `sample` and `phantom` need none
+    root:str|Path="", # the dataset's folder; `sample` and `phantom` need none
     **options # what this adapter takes beyond the root
-)->Listing: # rows and labels, read from tables and names; no picture is opened
+)->Listing: # rows and labels, read from tables and names; no image is opened
     "What a dataset says it holds. Raises `ParameterError` for an unknown name or option, `DataError` for what is wrong with the files."
     if name not in SOURCES: raise unknown("source", name, SOURCES)
     takes = [p for p in inspect.signature(SOURCES[name]).parameters if p != "root"]
@@ -47,18 +48,18 @@ def list_source(
     if strange: raise ParameterError(f"source {name!r} has no option {strange[0]!r}", f"it has {', '.join(takes) or 'none'}")
     return SOURCES[name](root, **options)
 
-# %% ../../nbs/14_data.sources.ipynb #d4bd82e4
+# %% ../../nbs/14_data.sources.ipynb #7c523f52
 def read_source(
     name:str, # a key of `SOURCES`
-    root="", # the dataset's folder; `sample` and `phantom` need none
-    bank="", # folder in which the decoded pixels are kept for `Bank.build`, so that each file is decoded once; none if empty
+    root:str|Path="", # the dataset's folder; `sample` and `phantom` need none
+    bank:str|Path="", # folder in which the decoded pixels are kept for `Bank.build`, so that each file is decoded once; none if empty
     side:int=384, # for the bank: the shorter side is shrunk to this many pixels
-    preprocess=None, # for the bank: a `Preprocess`, or None
-    max_bad:float=None, # share of unreadable pictures above which reading stops; 0.02, or what the source itself needs, if None
+    preprocess:Preprocess=None, # for the bank: a `Preprocess`, or None
+    max_bad:float=None, # share of unreadable images above which reading stops; 0.02, or what the source itself needs, if None
     threads:int=None, # decoding threads; as many as there are cores, up to 8, if None
     **options # what this adapter takes beyond the root
-)->Manifest: # one row per picture, validated
-    "The Manifest of a dataset: `list_source`, then every picture is read once. Raises what `list_source` and `build_manifest` raise."
+)->Manifest: # one row per image, validated
+    "The Manifest of a dataset: `list_source`, then every image is read once. Raises what `list_source` and `build_manifest` raise."
     listing = list_source(name, root, **options)
     return build_manifest(listing, threads=threads, max_bad=max_bad, bank=bank, side=side, preprocess=preprocess)
 
@@ -127,7 +128,7 @@ def _phantom(root="", **kwargs):
     table = pd.read_csv(folder/"manifest.csv", dtype={c:str for c in META if c != "age"}).fillna({c:"" for c in ("mask","split","study","sex")})
     return _listing(table, folder, max_bad=max(.02, (settings["corrupt"]+.5)/len(table)))
 
-# %% ../../nbs/14_data.sources.ipynb #5092d1d8
+# %% ../../nbs/14_data.sources.ipynb #a50cf8ae
 _PICTURES = {".png",".jpg",".jpeg",".bmp",".tif",".tiff",".dcm",".dicom"}
 _PARTS = {"train":"train","training":"train","val":"valid","valid":"valid","validation":"valid","dev":"valid","test":"test","testing":"test"}
 
@@ -141,7 +142,7 @@ def _folder(root):
     return root
 
 def _paths(root):
-    "Paths relative to `root` of all files below it, as text, of links to folders, which are not entered, and of empty folders named like pictures."
+    "Paths relative to `root` of all files below it, as text, of links to folders, which are not entered, and of empty folders named like images."
     for top,folders,files in os.walk(root):
         folders[:] = sorted(d for d in folders if not d.startswith(".") and d != "__MACOSX")
         at = "" if top == str(root) else Path(os.path.relpath(top, root)).as_posix()+"/"
@@ -156,7 +157,7 @@ def _files(root):
     if odd: raise DataError(f"the name of {short(str(root))}/{short(odd)} is not UTF-8", "rename the file, or leave it out")
     return list(map(PurePosixPath, found))
 
-# %% ../../nbs/14_data.sources.ipynb #fb6dbe1e
+# %% ../../nbs/14_data.sources.ipynb #45ef005e
 def _dirs(folder):
     "Folders in `folder` that are neither hidden nor links, in order."
     with os.scandir(folder) as found: return sorted(Path(d.path) for d in found if d.is_dir(follow_symlinks=False) and not d.name.startswith("."))
@@ -173,16 +174,16 @@ def _layout(root):
     return [(_PARTS[s.lower()], d.name, PurePosixPath(s, d.name)) for s in split for d in _dirs(root/s)]
 
 def _mask_of(path, prefix, files, folders):
-    "The mask of a picture in an `images` folder that has `masks` beside it; empty when the class has no masks."
+    "The mask of an image in an `images` folder that has `masks` beside it; empty when the class has no masks."
     inside,beside = path.relative_to(prefix).parts,prefix/"masks"
     if len(inside) < 2 or inside[0] != "images" or beside not in folders: return ""
     fitting = [f for f in (beside.joinpath(*inside[1:]).with_suffix(e) for e in (path.suffix, *sorted(_PICTURES))) if f in files]
     if not fitting: raise DataError(f"{path} has no mask of its name in {beside}", "add the mask, or remove the folder of masks")
     return fitting[0].as_posix()
 
-# %% ../../nbs/14_data.sources.ipynb #8c661799
+# %% ../../nbs/14_data.sources.ipynb #a4018e6d
 def _class_rows(root, files, classes, masks=True):
-    "A row for each picture in the class folders `classes`, triples (split, class, folder), with its mask if `masks`."
+    "A row for each image in the class folders `classes`, triples (split, class, folder), with its mask if `masks`."
     known,folders,rows = set(files),{p for f in files for p in f.parents},[]
     home,bare = {folder:(split,label) for split,label,folder in classes},{folder for *_,folder in classes}
     for f in files:
@@ -200,7 +201,7 @@ def _one_hot(rows, names):
     return [{**r, **{c:float(r["label"] == c) for c in names}} for r in rows]
 
 def _patient_of(path, pattern):
-    "Who is in the picture `path`: what `pattern` finds in it; the path itself when there is no pattern."
+    "Who is in the image `path`: what `pattern` finds in it; the path itself when there is no pattern."
     if not pattern: return path
     found = re.search(pattern, path)
     if not found:
@@ -216,12 +217,14 @@ def _pattern(patient):
         raise ParameterError(f"patient={patient!r} is not a regular expression: {e}",
                              r"for example patient='(person\d+)_'") from None
 
-# %% ../../nbs/14_data.sources.ipynb #dc6e58c0
+# %% ../../nbs/14_data.sources.ipynb #10920dca
 def _left(root, files, rows, dataset, most=5):
     "Files that are in no row, for the quarantine: one by one, or a line per folder where there are more than `most`."
     used = {r["image"] for r in rows} | {r.get("mask") for r in rows}
-    why = lambda f: "a link to a folder, which is not followed" if (root/f).is_dir() else f"not a picture file ({f.suffix or 'no suffix'})" if f.suffix.lower() not in _PICTURES else \
-                    "a mask without its picture" if f.parent.name == "masks" else "lies outside of every class"
+    def why(f):
+        if (root/f).is_dir(): return "a link to a folder, which is not followed"
+        if f.suffix.lower() not in _PICTURES: return f"not a picture file ({f.suffix or 'no suffix'})"
+        return "a mask without its picture" if f.parent.name == "masks" else "lies outside of every class"
     left = pd.DataFrame([dict(image=f.as_posix(), folder=f.parent.as_posix(), reason=why(f)) for f in files if f.as_posix() not in used])
     if not len(left): return None
     left["n"] = left.groupby(["folder","reason"]).image.transform("size")
@@ -229,10 +232,10 @@ def _left(root, files, rows, dataset, most=5):
     many = [dict(image=r.folder, reason=f"{r.n:,} files: {r.reason}") for r in many.itertuples()]
     return pd.concat([few[["image","reason"]], pd.DataFrame(many)], ignore_index=True).assign(dataset=dataset)
 
-# %% ../../nbs/14_data.sources.ipynb #b259752c
+# %% ../../nbs/14_data.sources.ipynb #869b2cb1
 @register_source("folder")
 def _from_folder(root="", patient="", dataset="", labelled=True):
-    "Pictures in class folders, or any pictures when `labelled` is False. `patient`: a regular expression that finds the patient in the path."
+    "Images in class folders, or any images when `labelled` is False. `patient`: a regular expression that finds the patient in the path."
     root,pattern = _folder(root),_pattern(patient)
     files = _files(root)
     pictures = [f for f in files if f.suffix.lower() in _PICTURES]
@@ -307,12 +310,12 @@ def _table_file(root):
     if not path.is_file(): raise DataError(f"table {path} does not exist", "check the path")
     return path
 
-# %% ../../nbs/14_data.sources.ipynb #5cb9a4d8
+# %% ../../nbs/14_data.sources.ipynb #b31b2af6
 _MADE = ["generator","latent_seed"] # how an image was generated; these columns are no labels
 
 @register_source("csv")
 def _from_csv(root="", images="", labels=None, patient="", dataset=""):
-    "A table in manifest columns. `images`: folder of the pictures, if not the table's; `labels`: label columns, if not all that are left."
+    "A table in manifest columns. `images`: folder of the images, if not the table's; `labels`: label columns, if not all that are left."
     path = _table_file(root); table,pattern = _read_table(path).drop(columns=_MADE, errors="ignore"),_pattern(patient)
     if "dataset" not in table or dataset: table["dataset"] = dataset or re.sub(r"[^\w.-]", "_", path.parent.resolve().name)
     if pattern or "patient" not in table: table["patient"] = [_patient_of(p, pattern) for p in table.image.fillna("").astype(str)]
@@ -407,7 +410,7 @@ def _sheet(path):
     except (zipfile.BadZipFile, KeyError, IndexError, ValueError, ElementTree.ParseError, zlib.error) as e:
         raise DataError(f"{path} cannot be read as a workbook: {e}", "fetch it again, or read without origin=") from e
 
-# %% ../../nbs/14_data.sources.ipynb #c11e97c9
+# %% ../../nbs/14_data.sources.ipynb #b0670169
 _ORIGINS = {"bimcv":"bimcv", "ml-workgroup":"hannover", "sirm.org":"sirm", "eurorad":"eurorad", "ieee8023":"ieee8023", "figshare":"figshare",
             "armiro":"cxnet", "rsna":"rsna", "chest-xray-pneumonia":"kermany"} # part of the address -> short name
 
@@ -416,7 +419,7 @@ def _origin(url):
     return next((v for k,v in _ORIGINS.items() if k in url.lower()), re.sub(r"[^\w.-]", "_", urlsplit(url).netloc) or "unknown")
 
 def _read_origins(root, classes):
-    "Where the pictures come from: (class, name without suffix, small letters) -> short name."
+    "Where the images come from: (class, name without suffix, small letters) -> short name."
     found = {}
     for _,label,folder in classes:
         path = root/folder.with_name(f"{folder.name}.metadata.xlsx")
@@ -441,10 +444,10 @@ def _choose(rows, n, seed):
     rank = t.sort_values("key").groupby("label").cumcount()
     return [r for r,k,label in zip(rows, rank.reindex(t.index), t.label) if k < take[label]]
 
-# %% ../../nbs/14_data.sources.ipynb #4c92e5bd
+# %% ../../nbs/14_data.sources.ipynb #441edfae
 @register_source("covid_radiography")
 def _covid_radiography(root="", subset=0, seed=0, masks=True, origin=False):
-    "COVID-19 Radiography Database: {COVID,Lung_Opacity,Normal,Viral Pneumonia}/{images,masks}. `subset`: how many pictures, 0 = all."
+    "COVID-19 Radiography Database: {COVID,Lung_Opacity,Normal,Viral Pneumonia}/{images,masks}. `subset`: how many images, 0 = all."
     root,names = _folder(root),LABEL_SETS["covid4"]; files = _files(root)
     classes = _find_classes(root, {_plain(c):c for c in names})
     everything = _class_rows(root, files, classes, masks)
@@ -452,7 +455,9 @@ def _covid_radiography(root="", subset=0, seed=0, masks=True, origin=False):
     if bare:
         raise DataError(f"{root/bare[0]['image']} has no folder of masks beside it", "fetch the masks, or read the pictures alone: masks=False")
     origins = _read_origins(root, classes) if origin else {}
-    def whence(r): return "covid_radiography" + (f".{origins.get((r['label'], PurePosixPath(r['image']).stem.lower()), 'unknown')}" if origin else "")
+    def whence(r):
+        if not origin: return "covid_radiography"
+        return f"covid_radiography.{origins.get((r['label'], PurePosixPath(r['image']).stem.lower()), 'unknown')}"
     rows = _one_hot(_choose(everything, subset, seed) if subset else everything, names)
     rows = [dict(r, dataset=whence(r), patient=r["image"]) for r in rows]
     return _listing(rows, {r["dataset"]:root for r in rows}, names, quarantine=_left(root, files, everything, rows[0]["dataset"]))
@@ -511,13 +516,14 @@ def _check_file(root, path):
         raise DataError(f"{f} is a link that leads out of its root {root}", "copy the file into the root")
     if not os.path.isfile(f): raise DataError(f"{f} is no file", "remove it, or fetch the file")
 
-# %% ../../nbs/14_data.sources.ipynb #fb5405f7
+# %% ../../nbs/14_data.sources.ipynb #2558962c
 def _present(rows, found, root, missing):
     "The `rows` whose image (a key of `found`) is on disk, with its path; and the others as a quarantine table, or None."
     if missing not in ("error","quarantine"): raise unknown("missing", missing, ("error","quarantine"))
     gone = ~rows.image.isin(found)
     if gone.all() or (gone.any() and missing == "error"):
-        raise DataError(f"{gone.sum():,} of {len(rows):,} pictures that the table names are not below {root}; the first is {rows.image[gone].iloc[0]}",
+        n,first = f"{gone.sum():,} of {len(rows):,}",rows.image[gone].iloc[0]
+        raise DataError(f"{n} pictures that the table names are not below {root}; the first is {first}",
                         "fetch them, or correct root=" + ('; missing="quarantine" goes on with those that are there' if not gone.all() else ""))
     left = rows.loc[gone, [c for c in META if c in rows]].assign(reason="is named in the table, but is not there")
     rows = rows[~gone]
@@ -536,15 +542,15 @@ def _find_table(root, name, needed=True):
     if not found and needed: raise DataError(f"{root} has no {name}", "name the folder that holds it with root=, or fetch it")
     return found[0] if found else None
 
-# %% ../../nbs/14_data.sources.ipynb #60fd3bda
+# %% ../../nbs/14_data.sources.ipynb #7466f27e
 def _box_table(rows, keys, labels, corners):
-    "The `boxes` of a Listing for the pictures in `rows`; `keys` names them as `rows.key` does, `corners` is (n,4) x0, y0, x1, y1."
+    "The `boxes` of a Listing for the images in `rows`; `keys` names them as `rows.key` does, `corners` is (n,4) x0, y0, x1, y1."
     own = rows.set_index("key")[["image","dataset"]].reindex(keys).reset_index(drop=True)
     b = own.assign(label=list(labels), **dict(zip(("x0","y0","x1","y1"), np.asarray(corners, np.float64).reshape(-1, 4).T)))
     return b[b.image.notna()].reset_index(drop=True)
 
 def _scaled(boxes, root, side=1024):
-    "Boxes that were drawn on pictures of `side`, in pixels of the files that are there, which may be smaller copies."
+    "Boxes that were drawn on images of `side`, in pixels of the files that are there, which may be smaller copies."
     scale = {p:np.array(image_size(root/p)[::-1])/side for p in boxes.image.unique()}
     s = np.array([scale[p] for p in boxes.image]).reshape(-1, 2)
     return boxes.assign(x0=boxes.x0*s[:,0], x1=boxes.x1*s[:,0], y0=boxes.y0*s[:,1], y1=boxes.y1*s[:,1])
@@ -562,11 +568,11 @@ def _findings(texts, labels, path):
     hot = np.array([[float(c in s) for c in labels] for s in named])
     return pd.DataFrame(hot[code], columns=list(labels), index=texts.index)
 
-# %% ../../nbs/14_data.sources.ipynb #6e782a8c
+# %% ../../nbs/14_data.sources.ipynb #d9ee5ad0
 _NIH_COLUMNS = ["Image Index","Finding Labels","Patient ID","Patient Age","Patient Gender","View Position"]
 
 def _nih_rows(path, dataset="nih14", no_finding=False):
-    "Rows of NIH's table; `image` is still the bare name. Pictures need not be there."
+    "Rows of NIH's table; `image` is still the bare name. Images need not be there."
     t = _csv_table(path, _NIH_COLUMNS)
     _check_lines(path, t["Image Index"] == "", lambda i: "Image Index is empty", "correct the table")
     twice = t["Image Index"].duplicated()
@@ -574,7 +580,8 @@ def _nih_rows(path, dataset="nih14", no_finding=False):
     who = t["Patient ID"]
     _check_lines(path, ~who.str.fullmatch(r"\d{1,9}"), lambda i: f"Patient ID {who.iloc[i][:80]!r} is no number", "correct the table")
     rows = pd.DataFrame(dict(image=t["Image Index"], dataset=dataset, patient="nih:"+who.str.lstrip("0").str.zfill(5), # as elsewhere in this package
-        view=t["View Position"].str.upper().replace("", "unknown"), sex=t["Patient Gender"].str.upper(), age=_years(t["Patient Age"], path), split=""))
+        view=t["View Position"].str.upper().replace("", "unknown"), sex=t["Patient Gender"].str.upper(),
+        age=_years(t["Patient Age"], path), split=""))
     labels = list(LABEL_SETS["nih14"])
     found = _findings(t["Finding Labels"], labels, path)
     if no_finding: found["No Finding"] = (found.sum(axis=1) == 0).astype(np.float64)
@@ -603,9 +610,9 @@ def _official(root, names):
     if (split == "").all(): raise DataError(f"{there[0]} names none of the pictures in the table", "remove the lists if they belong to another set")
     return split
 
-# %% ../../nbs/14_data.sources.ipynb #e060753d
+# %% ../../nbs/14_data.sources.ipynb #bf6b19f6
 def _nih_boxes(root, rows):
-    "Boxes from BBox_List_2017.csv, in pixels of the pictures that are there; None when the file is not."
+    "Boxes from BBox_List_2017.csv, in pixels of the images that are there; None when the file is not."
     if not (path := _find_table(root, "BBox_List_2017.csv", needed=False)): return None
     t = _csv_table(path, ["Image Index","Finding Label"]); place = list(t.columns[2:6])
     if len(place) < 4 or not place[0].startswith("Bbox"):
@@ -646,7 +653,7 @@ def _nih14(root="", table="", no_finding=False, dataset="nih14", missing="error"
     rows,left = _present(rows, _walk(root, {*rows.image}), root, missing)
     return Listing(rows.drop(columns="key"), root, tuple(labels), left, _nih_boxes(root, rows))
 
-# %% ../../nbs/14_data.sources.ipynb #cb011811
+# %% ../../nbs/14_data.sources.ipynb #d1578e42
 _CHEXPERT_KEY = re.compile(r"(?:^|/)(patient\d+/study\d+/[^/\\]+)$")
 
 def _key_of(path):
@@ -655,7 +662,7 @@ def _key_of(path):
     return found[1] if found else ""
 
 def _chexpert_views(t, keys, path):
-    "Whether each picture is frontal, and its view."
+    "Whether each image is frontal, and its view."
     blank,named = pd.Series("", index=t.index),keys.str.extract(r"_(frontal|lateral)\.", expand=False).fillna("")
     side,how = t.get("Frontal/Lateral", blank).str.lower(),t.get("AP/PA", blank).str.upper()
     _check_lines(path, ~side.isin(("frontal","lateral","")), lambda i: f"Frontal/Lateral is {side.iloc[i][:80]!r}", "use Frontal or Lateral")
@@ -696,9 +703,9 @@ def _chexpert(root="", views="all", dataset="chexpert", missing="error"):
     out = [t for t in (aside[[c for c in (*META,"reason") if c in aside]], left) if t is not None and len(t)]
     return Listing(rows.drop(columns="side"), root, LABEL_SETS["chexpert14"], pd.concat(out) if out else None)
 
-# %% ../../nbs/14_data.sources.ipynb #57276e14
+# %% ../../nbs/14_data.sources.ipynb #7b7f881d
 def _header(path):
-    "View, sex and age from a DICOM header; unknown where it cannot be read (the picture will say why when it is)."
+    "View, sex and age from a DICOM header; unknown where it cannot be read (the image will say why when it is)."
     tags = ("ViewPosition","PatientSex","PatientAge")
     try: d = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=list(tags))
     except Exception: return "unknown","",""
@@ -715,7 +722,7 @@ def _headers(root, rows):
         view,sex,age = zip(*(progress(read, "headers", len(paths), "files") if len(paths) > 2000 else read))
     return rows.assign(view=list(view), sex=list(sex), age=_years(pd.Series(age, index=rows.index), root))
 
-# %% ../../nbs/14_data.sources.ipynb #6eedca50
+# %% ../../nbs/14_data.sources.ipynb #1c93e531
 def _one_each(t, column, path):
     "The value of `column` for each patientId; two values for one are an error."
     unique = t[["patientId",column]].drop_duplicates()
@@ -727,7 +734,8 @@ def _rsna_targets(root, task):
     "Label columns by patientId, and the boxes (patientId, x0, y0, x1, y1)."
     path = _find_table(root, "stage_2_train_labels.csv"); place = ["x","y","width","height"]
     t = _csv_table(path, ["patientId", *place, "Target"])
-    _check_lines(path, ~t.Target.isin(("0","1")) | (t.patientId == ""), lambda i: f"patientId {t.patientId.iloc[i]!r} has Target {t.Target.iloc[i][:80]!r}",
+    _check_lines(path, ~t.Target.isin(("0","1")) | (t.patientId == ""),
+                 lambda i: f"patientId {t.patientId.iloc[i]!r} has Target {t.Target.iloc[i][:80]!r}",
                  "use 0 or 1")
     v,ill = _numbers(t, place, path).to_numpy(),t.Target == "1"
     _check_lines(path, ill & (np.isnan(v).any(1) | ~(v[:,2:] > 0).all(1)), lambda i: "a picture with Target 1 has no whole box", "correct the table")
@@ -760,7 +768,7 @@ def _rsna_patients(root, ids):
     if lost: raise DataError(f"{found[0]} does not name {lost[0]} (and {len(lost)-1} more)", "fetch it again, or remove it")
     return [nih[i] for i in ids]
 
-# %% ../../nbs/14_data.sources.ipynb #9a8fadff
+# %% ../../nbs/14_data.sources.ipynb #494f702e
 @register_source("rsna")
 def _rsna(root="", task="binary", headers=True, dataset="rsna", missing="error"):
     "RSNA pneumonia. `task`: binary (Pneumonia) or three (Normal, Not Normal, Lung Opacity); `headers`: read view, sex and age from the DICOM files."
@@ -775,7 +783,7 @@ def _rsna(root="", task="binary", headers=True, dataset="rsna", missing="error")
     if not people: rows["patient"] = rows.image # nobody knows: see `Manifest.patients_unknown`
     if headers: rows = _headers(root, rows)
     boxes = _box_table(rows, b.patientId, ["Pneumonia" if task == "binary" else "Lung Opacity"]*len(b), b[["x0","y0","x1","y1"]])
-    dicom = boxes.image.str.lower().str.endswith(".dcm") # boxes belong to the DICOM pictures; copies may be smaller
+    dicom = boxes.image.str.lower().str.endswith(".dcm") # boxes belong to the DICOM images; copies may be smaller
     boxes = pd.concat([boxes[dicom], _scaled(boxes[~dicom], root)], ignore_index=True)
     return Listing(rows.drop(columns="key"), root, tuple(values), left, boxes)
 
@@ -842,10 +850,10 @@ def _write_members(archive, members, folder, max_files, limit):
     if not paths: raise DataError(f"{archive} holds no files", "fetch it again")
     return paths
 
-# %% ../../nbs/14_data.sources.ipynb #b23d1af0
+# %% ../../nbs/14_data.sources.ipynb #b19742ee
 def unpack(
-    archive, # zip, tar, tar.gz, tar.bz2 or tar.xz
-    root, # folder to unpack into; made if need be
+    archive:str|Path, # zip, tar, tar.gz, tar.bz2 or tar.xz
+    root:str|Path, # folder to unpack into; made if need be
     max_bytes:int=2**39, # most bytes of all files together
     max_ratio:float=100., # most bytes for each byte of the archive
     max_files:int=1_000_000 # most files
@@ -954,10 +962,10 @@ def _take_over(got, root, name):
     shutil.rmtree(root/_PART)
     return root
 
-# %% ../../nbs/14_data.sources.ipynb #43d14178
+# %% ../../nbs/14_data.sources.ipynb #0626c2b8
 def download(
     what:str, # "kaggle:owner/name", "kaggle:competitions/name", or an archive on this disk
-    root # folder to fill; made if need be
+    root:str|Path # folder to fill; made if need be
 )->Path: # where the files are: `root`, or where Kaggle has mounted them
     "Fetch a dataset, go on with an interrupted download, or unpack an archive. Raises `DataError`, `ParameterError`, `DiskError`."
     if not str(root): raise ParameterError("root is empty", "name the folder to fill with root=")

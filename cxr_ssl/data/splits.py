@@ -18,11 +18,11 @@ from ..core import DataError, LeakError, ParameterError, hash_arrays, hash_bytes
 from .labels import EXCLUSIVE_SETS, LABEL_SETS, is_exclusive
 from .manifest import META, Manifest
 
-# %% ../../nbs/15_data.splits.ipynb #f7edb179
+# %% ../../nbs/15_data.splits.ipynb #4742d3dc
 _LINKS = dict(patient="patient", study="study", pixels="sha256") # kind of link: the column in which two rows agree
 
 def _twins(manifest):
-    "Readable pictures in quarantine: copies of others."
+    "Readable images in quarantine: copies of others."
     return manifest.quarantine[manifest.quarantine.sha256 != ""][META]
 
 def _near_rows(manifest):
@@ -31,11 +31,11 @@ def _near_rows(manifest):
     a,b = (at.get_indexer(manifest.near[c].to_numpy(np.uint64)) for c in ("id_a","id_b"))
     return a[(a >= 0) & (b >= 0)],b[(a >= 0) & (b >= 0)]
 
-# %% ../../nbs/15_data.splits.ipynb #46ca705e
+# %% ../../nbs/15_data.splits.ipynb #c853ab31
 def groups(
-    manifest:Manifest # n pictures
+    manifest:Manifest # n images
 )->np.ndarray: # int (n,), in the order of its rows: equal numbers must stay in one part
-    "Connected components of pictures through patient, study, pixels and near duplicates, copies in quarantine included."
+    "Connected components of images through patient, study, pixels and near duplicates, copies in quarantine included."
     t = pd.concat([manifest.table[META], _twins(manifest)], ignore_index=True)
     ends,nodes = [_near_rows(manifest)],len(t)
     for c in _LINKS.values():
@@ -46,9 +46,9 @@ def groups(
     graph = coo_matrix((np.ones(len(a), np.int8), (a,b)), (nodes,nodes))
     return connected_components(graph, directed=False)[1][:len(manifest)]
 
-# %% ../../nbs/15_data.splits.ipynb #e38c0ee0
+# %% ../../nbs/15_data.splits.ipynb #b203c80e
 def _placed(manifest, parts):
-    "The pictures of all parts, each with its `part`; a copy in quarantine stands where its twin stands."
+    "The images of all parts, each with its `part`; a copy in quarantine stands where its twin stands."
     twins,out = _twins(manifest),[]
     for name,ids in parts.items():
         own = manifest.rows(ids)[META]
@@ -56,7 +56,7 @@ def _placed(manifest, parts):
     return pd.concat(out, ignore_index=True)
 
 def _official(manifest):
-    "All pictures that the dataset itself puts in a part, copies in quarantine where they were filed."
+    "All images that the dataset itself puts in a part, copies in quarantine where they were filed."
     t = pd.concat([manifest.table[META], _twins(manifest)], ignore_index=True)
     return t[t.split != ""].assign(part=t.split)
 
@@ -68,7 +68,7 @@ def _torn(t, near, a, b):
     return pd.DataFrame(dict(kind="near", key=pairs.key.values, part_a=a, part_b=b, image_a=left[pairs.x].values, image_b=right[pairs.y].values))
 
 def _shared(t, kind, a, b):
-    "What of `kind` stands in part `a` and in part `b`, with the first picture on both sides."
+    "What of `kind` stands in part `a` and in part `b`, with the first image on both sides."
     c = _LINKS[kind]
     left,right = (t[(t.part == p) & (t[c] != "")].drop_duplicates(c).set_index(c).image for p in (a,b))
     both = sorted({*left.index} & {*right.index})
@@ -80,22 +80,22 @@ def _leaks(t, names):
     found = [o for o in found if len(o)] or [pd.DataFrame(columns=["kind","key","part_a","part_b","image_a","image_b"])]
     return pd.concat(found, ignore_index=True)
 
-# %% ../../nbs/15_data.splits.ipynb #fd27e67b
+# %% ../../nbs/15_data.splits.ipynb #fd3a5a73
 def leak_report(
     manifest:Manifest, # where the ids come from
     parts:dict=None # ids of each part; None takes the official split that came with the data (column `split`)
 )->pd.DataFrame: # kind (patient, study, pixels, near), key, part_a, part_b, image_a, image_b; no row when nothing leaks
-    "Each patient, study, pixel hash and near-duplicate pair that stands in two parts, with one picture from either."
+    "Each patient, study, pixel hash and near-duplicate pair that stands in two parts, with one image from either."
     t = _official(manifest) if parts is None else _placed(manifest, parts)
     names = sorted(t.part.unique()) if parts is None else list(parts)
     x,y = ([f"{i:016x}" for i in manifest.near[c].tolist()] for c in ("id_a","id_b"))
     near = pd.DataFrame(dict(x=x+y, y=y+x), dtype=object)
     return pd.concat([_leaks(t, names), *(_torn(t, near, a, b) for i,a in enumerate(names) for b in names[i+1:] if len(near))], ignore_index=True)
 
-# %% ../../nbs/15_data.splits.ipynb #ce6e9286
+# %% ../../nbs/15_data.splits.ipynb #777f3d10
 @dataclass(frozen=True, eq=False, repr=False)
 class Protocol:
-    "Who may see which picture. Made by `split`."
+    "Who may see which image. Made by `split`."
     pool:np.ndarray   # ids for pretraining, uint64, sorted; holds all of `train`
     train:np.ndarray  # labelled ids for fine-tuning
     valid:np.ndarray  # labelled ids for every choice
@@ -103,7 +103,7 @@ class Protocol:
     labels:tuple      # label columns of the task, in order
     seed:int          # what the split was drawn with
     manifest_hash:str # the manifest the ids belong to
-    exclusive:bool=False # the labels are classes: each picture has exactly one
+    exclusive:bool=False # the labels are classes: each image has exactly one
     settings:dict=field(default_factory=dict) # the shares that were asked for, and what uncertain and blank labels mean
 
     def __post_init__(self):
@@ -115,7 +115,7 @@ class Protocol:
         "The four sets of ids by name."
         return dict(pool=self.pool, train=self.train, valid=self.valid, test=self.test)
 
-# %% ../../nbs/15_data.splits.ipynb #3cf9d579
+# %% ../../nbs/15_data.splits.ipynb #9b3ed3cd
 @patch(as_prop=True)
 def hash(self:Protocol)->str: # 64 hexadecimal digits
     "One hash for the four sets, the labels and the manifest."
@@ -125,8 +125,8 @@ def hash(self:Protocol)->str: # 64 hexadecimal digits
 @patch
 def targets(self:Protocol,
     manifest:Manifest, # the manifest it was made from
-    ids, # image ids (n,)
-    labels=None # label columns (k,); those of the task if None
+    ids:np.ndarray|list, # image ids (n,)
+    labels:str|list|tuple=None # label columns (k,); those of the task if None
 )->np.ndarray: # float32 (n,k), NaN where there is nothing to learn or to measure
     "What is to be learned: the labels, with uncertain and blank ones as the task takes them."
     given = {k:self.settings.get(k) for k in ("policy","blank")}
@@ -145,12 +145,12 @@ def _refuse(found, remedy):
     counts = ", ".join(f"{n} x {k}" for k,n in found.kind.value_counts().items())
     raise LeakError(f"the parts share {counts}: {some}{'; …' if len(found) > 5 else ''}", remedy)
 
-# %% ../../nbs/15_data.splits.ipynb #d2f35bd3
+# %% ../../nbs/15_data.splits.ipynb #f2038c6e
 SYNTHETIC = "synthetic" # the dataset of every generated image
 
 def is_synthetic(
     manifest:Manifest, # the manifest the ids belong to
-    ids=None # image ids (n,); all, in the order of its rows, if None
+    ids:np.ndarray|list=None # image ids (n,); all, in the order of its rows, if None
 )->np.ndarray: # bool (n,)
     "Which images were generated."
     table = manifest.table if ids is None else manifest.rows(ids)
@@ -160,7 +160,9 @@ def _refuse_synthetic(protocol, manifest):
     "Raise `LeakError` when a generated image stands in valid or test."
     for part in ("valid","test"):
         found = protocol.parts[part][is_synthetic(manifest, protocol.parts[part])]
-        if len(found): raise LeakError(f"{len(found):,} generated images are in {part}, {manifest.rows(found[:1]).image.iloc[0]} among them", "leave them to train and the pool")
+        if not len(found): continue
+        raise LeakError(f"{len(found):,} generated images are in {part}, {manifest.rows(found[:1]).image.iloc[0]} among them",
+                        "leave them to train and the pool")
 
 # %% ../../nbs/15_data.splits.ipynb #28c18f2f
 @patch
@@ -187,9 +189,9 @@ def check(self:Protocol,
     _refuse(self.leaks(manifest), "make the protocol with split, which keeps them apart")
     return self
 
-# %% ../../nbs/15_data.splits.ipynb #b202deab
+# %% ../../nbs/15_data.splits.ipynb #d260af62
 def _categories(targets, labels, exclusive):
-    "What is to be spread evenly, one 0/1 column each: classes, or presence and absence of each label; and pictures as such."
+    "What is to be spread evenly, one 0/1 column each: classes, or presence and absence of each label; and images as such."
     names,columns = list(labels),targets == 1
     if not exclusive: names,columns = names+[f"no {o}" for o in labels],np.hstack([columns, targets == 0])
     return [*names,"picture"],np.hstack([columns, np.ones((len(targets), 1), bool)]).astype(np.float64)
@@ -284,38 +286,39 @@ def _check_shares(valid, test):
         raise ParameterError(f"valid={valid} and test={test} are no shares that leave something for train",
                              "use shares from 0 to 1 that sum to less than 1")
 
-# %% ../../nbs/15_data.splits.ipynb #5452d350
+# %% ../../nbs/15_data.splits.ipynb #51aad09f
 def split(
     manifest:Manifest, # what to split
-    labels=None, # label columns of the task; all if None
-    valid:float=.1, # share of the labelled pictures for validation, 0 to 1
+    labels:str|list|tuple=None, # label columns of the task; all if None
+    valid:float=.1, # share of the labelled images for validation, 0 to 1
     test:float=.2, # share for the test, 0 to 1
     seed:int=0, # another seed, another split
-    exclusive:bool=None, # True: labels are classes, and pictures of none of them only join the pool; None: as sets and data say
+    exclusive:bool=None, # True: labels are classes, and images of none of them only join the pool; None: as sets and data say
     official:bool=False, # keep the parts that came with the data; one that it lacks is drawn from its train, `valid` and `test` being shares of that
-    policy=None, # what uncertain labels mean, see `apply_policy`; there is no default for a dataset that has some
-    blank=None # what blanks mean, "negative" or "ignore"; there is no default where some labels of a picture are blank
+    policy:str|dict=None, # what uncertain labels mean, see `apply_policy`; there is no default for a dataset that has some
+    blank:str|dict=None # what blanks mean, "negative" or "ignore"; there is no default where some labels of an image are blank
 )->Protocol: # checked
-    "Split by whole patients, stratified by class. Raises `DataError` naming a class with too few patients, `LeakError` for an official split that leaks."
+    "Split by whole patients, stratified by class. Raises `DataError` for a class of too few patients, `LeakError` for official parts that leak."
     labels = manifest.check_labels(labels)
     _check_shares(valid, test)
     settings = dict(valid=valid, test=test) | _chosen(policy, blank)
     if official: return _official_split(manifest, labels, valid, test, seed, exclusive, settings)
     return _deal(manifest, np.full(len(manifest), "train"), labels, valid, test, seed, exclusive, settings)
 
-# %% ../../nbs/15_data.splits.ipynb #9d0f280d
+# %% ../../nbs/15_data.splits.ipynb #250d9ec6
 def _official_split(manifest, labels, valid, test, seed, exclusive, settings):
     "What `split` does with official=True."
     part = manifest.table.split.to_numpy(object)
     odd = sorted({*part}-{"train","valid","test",""})
     if odd: raise DataError(f"the official split has a part {odd[0]!r}", "map it to train, valid or test")
-    if not (part == "train").any(): raise DataError("the manifest has no official train part", "use official=False, or fixed_split with lists of your own")
+    if not (part == "train").any():
+        raise DataError("the manifest has no official train part", "use official=False, or fixed_split with lists of your own")
     _refuse(leak_report(manifest), "use official=False, which keeps patients apart, or leave these pictures out")
     return _deal(manifest, part, labels, valid, test, seed, exclusive, settings | dict(official=True))
 
-# %% ../../nbs/15_data.splits.ipynb #a2bb3bfc
+# %% ../../nbs/15_data.splits.ipynb #b91ccd53
 def _stem(path):
-    "A path with / and without the ending of a picture."
+    "A path with / and without the ending of an image."
     return re.sub(r"(?i)\.(png|jpe?g|bmp|tiff?|dcm|dicom)$", "", str(path).strip().replace("\\", "/"))
 
 def _tails(path):
@@ -324,7 +327,7 @@ def _tails(path):
     return ["/".join(words[i:]) for i in range(len(words))]
 
 def _names(manifest):
-    "Every way to name a picture: its whole path, and each end of it; to its id, or to None where two share it."
+    "Every way to name an image: its whole path, and each end of it; to its id, or to None where two share it."
     t = pd.concat([manifest.table[META], _twins(manifest)])
     whole,tails = {},{}
     for path,sha256 in zip(map(_stem, t.image), t.sha256):
@@ -332,15 +335,15 @@ def _names(manifest):
             for k in keys: names[k] = sha256[:16] if names.get(k, sha256[:16]) == sha256[:16] else None
     return whole,tails
 
-# %% ../../nbs/15_data.splits.ipynb #80b2554a
+# %% ../../nbs/15_data.splits.ipynb #791aae4d
 def _find(name, whole, tails):
-    "The id (16 digits) of the picture called `name`; None where there are two, an empty text where there is none."
+    "The id (16 digits) of the image called `name`; None where there are two, an empty text where there is none."
     words = _tails(_stem(name))
     if words[0] in tails: return whole.get(words[0]) or tails[words[0]]
     return next((whole[w] for w in words[1:] if w in whole), "")
 
 def _listed(file, manifest, names):
-    "The ids of the pictures that a CSV or a list names. Raises `DataError` with the first line that cannot be read."
+    "The ids of the images that a CSV or a list names. Raises `DataError` with the first line that cannot be read."
     try:
         if not Path(file).is_file(): raise DataError(f"there is no file {file}", "name a CSV with a column of paths, or a list of names")
         with open(file, encoding="utf-8") as f: # many columns would take minutes
@@ -348,7 +351,8 @@ def _listed(file, manifest, names):
         t = pd.read_csv(file, header=None, dtype=str, keep_default_na=False, low_memory=False)
     except (OSError, ValueError) as e: raise DataError(f"{file} cannot be read: {str(e).splitlines()[0]}", "save it as UTF-8 CSV") from e
     found = max(([_find(v, *names) for v in t[c]] for c in t), key=lambda f: sum(o != "" for o in f))
-    if not any(o != "" for o in found): raise DataError(f"no column of {file} names a picture of this manifest", "check that it belongs to this dataset")
+    if not any(o != "" for o in found):
+        raise DataError(f"no column of {file} names a picture of this manifest", "check that it belongs to this dataset")
     if found[0] == "" and len(t) > 1: found,t = found[1:],t.iloc[1:] # the header
     return _known(file, t, found, manifest)
 
@@ -363,27 +367,27 @@ def _known(file, table, found, manifest):
                             "read the whole dataset, or take the line out")
     return np.array([int(o, 16) for o in found if o], np.uint64)
 
-# %% ../../nbs/15_data.splits.ipynb #1cc905ef
+# %% ../../nbs/15_data.splits.ipynb #12c0230f
 def read_parts(
-    manifest:Manifest, # where the pictures are
-    parts:dict # name of each part to its ids, or to the path of a CSV or list that names its pictures
+    manifest:Manifest, # where the images are
+    parts:dict # name of each part to its ids, or to the path of a CSV or list that names its images
 )->dict: # the same names to ids (uint64)
-    "The ids of published parts. Raises `DataError` with the first line that names no picture, or could name two."
+    "The ids of published parts. Raises `DataError` with the first line that names no image, or could name two."
     names = _names(manifest)
     return {p:_listed(v, manifest, names) if isinstance(v, (str,Path)) else np.asarray(v, np.uint64) for p,v in parts.items()}
 
-# %% ../../nbs/15_data.splits.ipynb #d800ff9a
+# %% ../../nbs/15_data.splits.ipynb #e256a9a9
 def fixed_split(
-    manifest:Manifest, # where the pictures are
-    parts:dict, # train, test and perhaps valid: ids, or the path of a CSV or list that names pictures
-    labels=None, # label columns of the task; all if None
+    manifest:Manifest, # where the images are
+    parts:dict, # train, test and perhaps valid: ids, or the path of a CSV or list that names images
+    labels:str|list|tuple=None, # label columns of the task; all if None
     valid:float=0., # share of train to set aside for validation when `parts` has no valid
     seed:int=0, # what that share is drawn with
     exclusive:bool=None, # as in `split`
-    policy=None, # as in `split`
-    blank=None # as in `split`
+    policy:str|dict=None, # as in `split`
+    blank:str|dict=None # as in `split`
 )->Protocol: # checked
-    "A Protocol of given parts. Raises `LeakError` listing who stands in two of them, `DataError` for a name that is no picture."
+    "A Protocol of given parts. Raises `LeakError` listing who stands in two of them, `DataError` for a name that is no image."
     odd = [p for p in parts if p not in ("train","valid","test")]
     if odd or "train" not in parts: raise ParameterError(f"parts are {', '.join(parts) or 'none'}", "name train, test and perhaps valid")
     labels = manifest.check_labels(labels)
@@ -407,11 +411,11 @@ def _places(group, columns, gen):
         place[of] = (np.cumsum(own := counts[of,c])-own/2)/max(own.sum(), 1)
     return place[code]
 
-# %% ../../nbs/15_data.splits.ipynb #ff1ddacf
+# %% ../../nbs/15_data.splits.ipynb #e7801339
 def fractions(
     protocol:Protocol, # whose train is to shrink
     manifest:Manifest, # the manifest it was made from
-    shares=(.01,.05,.1,.25,.3,.5,1.), # shares of the pictures of train, above 0 and at most 1
+    shares:tuple|list=(.01,.05,.1,.25,.3,.5,1.), # shares of the images of train, above 0 and at most 1
     seed:int=0 # another seed, another draw
 )->dict: # share to ids (uint64, sorted)
     "Nested parts of train by whole patients, stratified. Raises `DataError` naming a class that a share is too small to hold."
@@ -445,10 +449,10 @@ def describe(self:Protocol,
                 parts={p:_about(manifest, ids) for p,ids in self.parts.items()}, held_back=len(manifest)-len(used),
                 patients_unknown=manifest.patients_unknown, quarantine=manifest.quarantine[["dataset","image","reason"]].to_dict("records"))
 
-# %% ../../nbs/15_data.splits.ipynb #6336da17
+# %% ../../nbs/15_data.splits.ipynb #057229bb
 @patch
 def save(self:Protocol,
-    path # JSON file to write
+    path:str|Path # JSON file to write
 )->Path: # the same
     "Write the protocol; ids as 16 hexadecimal digits."
     ids = {p:[f"{i:016x}" for i in a.tolist()] for p,a in self.parts.items()}
@@ -456,10 +460,10 @@ def save(self:Protocol,
     write_json(path, {**rest, **ids})
     return Path(path)
 
-# %% ../../nbs/15_data.splits.ipynb #61453e11
+# %% ../../nbs/15_data.splits.ipynb #586e7219
 @patch(cls_method=True)
 def load(cls:Protocol,
-    path # JSON file written by `save`
+    path:str|Path # JSON file written by `save`
 )->Protocol: # what was saved
     "Read a protocol. Raises `DataError` when the file was changed."
     d = read_json(path)
@@ -482,9 +486,9 @@ def _digests(manifest, ids):
 
 def _nobody(): return {k:dict(images=[], patients=[]) for k in _SEEN}
 
-# %% ../../nbs/15_data.splits.ipynb #ef74d38f
+# %% ../../nbs/15_data.splits.ipynb #e3afc6dc
 def load_seen(
-    weights # "none", "imagenet", a run folder or a file in one
+    weights:str|Path # "none", "imagenet", a run folder or a file in one
 )->dict: # learned and chose, each with images and patients; None where nothing was written down
     "What weights have seen."
     file = (Path(weights) if Path(weights).is_dir() else Path(weights).parent)/"seen.json"
@@ -492,11 +496,11 @@ def load_seen(
     return read_json(file, fields=dict.fromkeys(_SEEN, dict(images=list, patients=list)))
 
 def save_seen(
-    folder, # of the run that trains; `seen.json` is written there
+    folder:str|Path, # of the run that trains; `seen.json` is written there
     manifest:Manifest, # where the images come from
-    learned, # image ids (n,) it learns from
-    chose=(), # image ids (m,) by which it chooses, the valid part
-    weights="none" # what it starts from, or a list of all that went into it: what these have seen is taken over
+    learned:np.ndarray|list|tuple, # image ids (n,) it learns from
+    chose:np.ndarray|list|tuple=(), # image ids (m,) by which it chooses, the valid part
+    weights:str|Path|list="none" # what it starts from, or a list of all that went into it: what these have seen is taken over
 )->Path: # the file
     "Write down what a run has seen."
     all = [load_seen(w) or _nobody() for w in ([weights] if isinstance(weights, (str,Path)) else weights)]
@@ -504,11 +508,11 @@ def save_seen(
     write_json(Path(folder)/"seen.json", {k:{o:sorted({x for a in all for x in a[k][o]}) for o in ("images","patients")} for k in _SEEN})
     return Path(folder)/"seen.json"
 
-# %% ../../nbs/15_data.splits.ipynb #91a27f34
+# %% ../../nbs/15_data.splits.ipynb #8f544514
 def refuse_seen(
     protocol:Protocol, # whose valid and test must be new
     manifest:Manifest, # the manifest it was made from
-    weights # what a run starts from, see `load_seen`
+    weights:str|Path # what a run starts from, see `load_seen`
 ):
     "Raise `LeakError` when weights have learned from valid, or have seen an image or a patient of test."
     seen = load_seen(weights)

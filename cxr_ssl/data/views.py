@@ -33,12 +33,12 @@ def _words(v):
     "`v`, a number or an array of them, as uint64 (1,) or (n,)."
     return np.asarray(v).astype(np.uint64) if np.ndim(v) else np.array([int(v) & 0xFFFFFFFFFFFFFFFF], np.uint64)
 
-# %% ../../nbs/17_data.views.ipynb #0fbf8df1
+# %% ../../nbs/17_data.views.ipynb #30c64891
 def uniforms(
     seed:int, # the run's seed
     epoch:int, # pass over the data
-    ids, # image ids (n,), uint64
-    number, # view number, or one for each image (n,)
+    ids:np.ndarray|list, # image ids (n,), uint64
+    number:int|np.ndarray, # view number, or one for each image (n,)
     slots:int # how many numbers to draw for each image
 )->np.ndarray: # float64 (n, slots), uniform in [0, 1)
     "Random numbers that depend on the arguments alone: slot `j` is output `j` of the image's own SplitMix64 sequence."
@@ -51,13 +51,13 @@ def uniforms(
 WIDE_OPS = dict(identity=0., shear_x=.99, shear_y=.99, translate_x=32., translate_y=32., rotate=135., brightness=.99,
                 contrast=.99, sharpness=.99, posterise=6., solarise=255., autocontrast=0., equalise=0.)
 
-# %% ../../nbs/17_data.views.ipynb #7410d3d7
+# %% ../../nbs/17_data.views.ipynb #7e0689e1
 @dataclass(frozen=True)
 class View:
     "How one view of an image is made. Chances and ranges; nothing here is random."
     size:int # side of the square view, pixels
-    scale:tuple = (1.,1.) # least and greatest share of the picture's area that the crop keeps, in (0, 1]
-    ratio:tuple = (3/4,4/3) # least and greatest width/height of the crop; None keeps the picture's own
+    scale:tuple = (1.,1.) # least and greatest share of the image's area that the crop keeps, in (0, 1]
+    ratio:tuple = (3/4,4/3) # least and greatest width/height of the crop; None keeps the image's own
     flip:float = 0. # chance of a mirror image, 0 to 1
     rotate:float = 0. # greatest turn to either side, degrees
     brightness:float = 0. # brightness factor is drawn from 1-brightness to 1+brightness
@@ -95,14 +95,14 @@ def _check(self:View):
     need(all(name in WIDE_OPS and 0 <= most <= 255 for name,most in self.ops), "ops", known)
     for p in ("brightness","contrast"): need(0 <= getattr(self, p) <= 1, p, "between 0 and 1")
 
-# %% ../../nbs/17_data.views.ipynb #c33b81f5
+# %% ../../nbs/17_data.views.ipynb #6cb83f10
 _TRIES = 10 # windows tried before falling back, as in torchvision
 _NAMES = "top left flip rotate jitter brightness contrast blur sigma solarise " \
          "cropped rotated vertical quarter turns op level sign".split() # new ones go to the end: the others keep their slots
 _SLOT = {name:2*_TRIES+i for i,name in enumerate(_NAMES)} # after the slots of the tries
 
 def _windows(u, H, W, scale, lo, hi):
-    "Heights and widths (n,) of crops of pictures `H` by `W`, shapes from `lo` to `hi` (all (n,1)), and whether a try fitted."
+    "Heights and widths (n,) of crops of images `H` by `W`, shapes from `lo` to `hi` (all (n,1)), and whether a try fitted."
     area = H*W*(scale[0] + u[:,:_TRIES]*(scale[1]-scale[0]))
     r = np.exp(np.log(lo) + u[:,_TRIES:2*_TRIES]*(np.log(hi)-np.log(lo)))
     h,w = np.rint(np.sqrt(area/r)),np.rint(np.sqrt(area*r))
@@ -113,7 +113,7 @@ def _windows(u, H, W, scale, lo, hi):
     return pick(h, W/lo, H), pick(w, H*hi, W), ok[:,0]
 
 def _crop(u, shapes, scale, ratio, chance):
-    "`top, left, height, width` (n,) each, from uniforms `u` (n, slots); the whole picture where it is not cropped."
+    "`top, left, height, width` (n,) each, from uniforms `u` (n, slots); the whole image where it is not cropped."
     H,W = (shapes[:,[j]].astype(float) for j in (0,1))
     lo,hi = (np.broadcast_to(v, H.shape) for v in ((W/H,W/H) if ratio is None else ratio))
     h,w,ok = _windows(u, H, W, scale, lo, hi)
@@ -135,14 +135,14 @@ def _op(u, ops):
     sign = np.where(np.isin(codes, [_OPS.index(name) for name in _SIGNED]) & (at("sign") < .5), -1, 1)
     return codes,sign*most*np.floor(31*at("level"))/30
 
-# %% ../../nbs/17_data.views.ipynb #b0251214
+# %% ../../nbs/17_data.views.ipynb #1e14ed28
 def draw(
     view:View, # what may happen to an image
     seed:int, # the run's seed
     epoch:int, # pass over the data
-    ids, # image ids (n,), uint64
-    number, # view number, or one for each image (n,)
-    shapes # height and width of each image (n, 2), pixels
+    ids:np.ndarray|list, # image ids (n,), uint64
+    number:int|np.ndarray, # view number, or one for each image (n,)
+    shapes:np.ndarray|list # height and width of each image (n, 2), pixels
 )->dict: # arrays (n,): top, left, height, width, rotate, flip, brightness, contrast, sigma, solarise, vertical, quarter, op, level
     "Decide what happens to each image, for a whole batch at once."
     ids,shapes = np.atleast_1d(ids),np.asarray(shapes)
@@ -162,7 +162,7 @@ def draw(
                 vertical=at("vertical") < view.vertical,
                 quarter=np.where(at("quarter") < view.quarter, 1+np.floor(3*at("turns")), 0).astype(int), op=op, level=level)
 
-# %% ../../nbs/17_data.views.ipynb #b848a2f9
+# %% ../../nbs/17_data.views.ipynb #ad95674d
 @lru_cache(4096)
 def _taps(var):
     "A symmetric kernel that sums to 1, of variance `var` in square pixels."
@@ -178,13 +178,13 @@ def _soften(x, fy, fx, k=1):
     return cv2.sepFilter2D(x, -1, _taps(vx), _taps(vy), borderType=cv2.BORDER_REPLICATE)
 
 def _blocks(x, k):
-    "Mean over blocks of `k` by `k` pixels; the edge is repeated to fill the last block, or the picture would shift."
+    "Mean over blocks of `k` by `k` pixels; the edge is repeated to fill the last block, or the image would shift."
     if k == 1: return x
     h,w = x.shape
     if h%k or w%k: x = cv2.copyMakeBorder(x, 0, -h%k, 0, -w%k, cv2.BORDER_REPLICATE)
     return cv2.resize(x, (x.shape[1]//k, x.shape[0]//k), interpolation=cv2.INTER_AREA)
 
-# %% ../../nbs/17_data.views.ipynb #024a29e5
+# %% ../../nbs/17_data.views.ipynb #b5a494f3
 def _straight(x, size, flip, out=None):
     "`x` resized to `size`, perhaps mirrored; into `out`, if given."
     x = _soften(x, x.shape[0]/size, x.shape[1]/size)
@@ -192,7 +192,7 @@ def _straight(x, size, flip, out=None):
     return cv2.flip(x, 1, dst=out) if flip else x
 
 def _place(x, size, top, left, h, w, rotate, flip, out=None):
-    "Cut the window out of `x`, scale it to `size`, mirror it, turn it; into `out`, if given. Black lies outside the picture."
+    "Cut the window out of `x`, scale it to `size`, mirror it, turn it; into `out`, if given. Black lies outside the image."
     fy,fx = h/size,w/size
     k = max(1, int(min(fy,fx)/1.75)) # leaves a shrink of 1.75 and more to the kernel
     if not rotate and k == 1: return _straight(x[top:top+h, left:left+w], size, flip, out)
@@ -268,11 +268,11 @@ def _equalised(hist):
     step = (hist.sum() - hist[np.flatnonzero(hist)[-1]])//255
     return np.minimum((hist.cumsum()-hist + step//2)//step, 255).astype(np.uint8) if step else _LEVELS.astype(np.uint8)
 
-# %% ../../nbs/17_data.views.ipynb #d6dc03be
+# %% ../../nbs/17_data.views.ipynb #bb7a9d24
 _DRAWS = "top left height width rotate flip brightness contrast sigma solarise vertical quarter op level".split()
 
 def _grey(x):
-    "Refuse what is not a grey uint8 picture."
+    "Refuse what is not a grey uint8 image."
     if x.ndim != 2 or x.dtype != (torch.uint8 if isinstance(x, torch.Tensor) else np.uint8):
         raise DataError(f"its pixels are {x.dtype} of shape {tuple(x.shape)}", "views are made of grey uint8 pixels (height, width)")
 
@@ -290,9 +290,9 @@ def _view(out, x, top, left, h, w, rotate, flip, brightness, contrast, sigma, so
     if solarise and sigma: x = cv2.LUT(x, _INVERT, dst=out)
     if x is not out: out[:] = x
 
-# %% ../../nbs/17_data.views.ipynb #030f443e
+# %% ../../nbs/17_data.views.ipynb #d37f3acb
 def render(
-    images, # grey uint8 pixels (height, width), one array for each image
+    images:list, # grey uint8 pixels (height, width), one array for each image
     draws:dict, # what `draw` gave for them
     view:View # whose `size` is wanted
 )->np.ndarray: # uint8 (n, 1, size, size)
@@ -409,7 +409,7 @@ def dino(
     first,second = (_light(size, scale=scale, blur=b, solarise=p, **both) for b,p in zip(blur, (0.,solarise)))
     return Recipe("dino", (first,second) + (_light(local_size, scale=local_scale, blur=blur[2], **both),)*n_local)
 
-# %% ../../nbs/17_data.views.ipynb #989de666
+# %% ../../nbs/17_data.views.ipynb #4ce968fd
 def supervised(
     size:int=224, # side of the view, pixels
     flip:float=0., # chance of a mirror image; off, because the heart lies on the left
@@ -422,17 +422,17 @@ def supervised(
 def plain(
     size:int=224 # side of the view, pixels
 )->Recipe: # one view
-    "The whole picture, nothing random: for validation, test and embeddings."
+    "The whole image, nothing random: for validation, test and embeddings."
     return Recipe("plain", (View(size, ratio=None),))
 
-# %% ../../nbs/17_data.views.ipynb #eda68ebb
+# %% ../../nbs/17_data.views.ipynb #a59d6e90
 def custom(
     size:int=224, # side of the view, pixels
     rotate:float=10., # greatest turn, degrees; done to 70 %
     zoom:float=.8, # share of the area that the zoom keeps; done to 50 %
     contrast:float=.5, # greatest change of the contrast factor; done to 50 %
     flip:float=.5, # chance of a mirror image, as in the study
-    vertical:float=0., # chance of a picture upside down; .5 in the study
+    vertical:float=0., # chance of an image upside down; .5 in the study
     quarter:float=0. # chance of a turn by 90, 180 or 270 degrees; .5 in the study
 )->Recipe: # one view
     "An earlier study's augmentation: turn, mirror, zoom, contrast; upside down and quarter turns only if asked for."
@@ -470,10 +470,10 @@ def without(self:Recipe,
         self = self.change(**INGREDIENTS[name])
     return self
 
-# %% ../../nbs/17_data.views.ipynb #5db8f9e9
+# %% ../../nbs/17_data.views.ipynb #2ccc9af8
 def make_recipe(
     name:str, # key of `RECIPES`
-    without=(), # ingredients to leave out: keys of `INGREDIENTS`
+    without:list|tuple=(), # ingredients to leave out: keys of `INGREDIENTS`
     **options # arguments of that recipe, or fields of `View`, which then hold for all its views
 )->Recipe: # the recipe
     "A recipe by name. Raises `ParameterError` for an unknown name, option or ingredient."
@@ -485,16 +485,16 @@ def make_recipe(
     made = RECIPES[name](**{k:v for k,v in options.items() if k in own})
     return made.change(**{k:v for k,v in options.items() if k not in own}).without(*without)
 
-# %% ../../nbs/17_data.views.ipynb #e1b86319
+# %% ../../nbs/17_data.views.ipynb #676cc744
 def make_views(
     bank, # where pixels come from: anything with `images(ids)` and `shapes(ids)`
     recipe:Recipe, # which views
     seed:int, # the run's seed
     epoch:int, # pass over the data
-    ids, # image ids (n,), uint64
-    repeat=0, # how often the image came before in this epoch: one number, or (n,)
+    ids:np.ndarray|list, # image ids (n,), uint64
+    repeat:int|np.ndarray=0, # how often the image came before in this epoch: one number, or (n,)
     backend:str="cv2", # who renders: "cv2" gives arrays, "torch" tensors
-    device=None # where torch works; None: where the bank's pixels lie, else the CPU
+    device:str|torch.device=None # where torch works; None: where the bank's pixels lie, else the CPU
 )->list: # for each view, uint8 (n, 1, size, size)
     "All views of some images. Raises `ParameterError` for an unknown back end."
     if backend not in ("cv2","torch"): raise ParameterError(f"there is no back end {backend!r}", "use cv2 or torch")
@@ -504,9 +504,9 @@ def make_views(
     numbers = [k + len(recipe)*np.asarray(repeat) for k in range(len(recipe))]
     return [work(images, draw(v, seed, epoch, ids, k, shapes), v) for v,k in zip(recipe.views, numbers)]
 
-# %% ../../nbs/17_data.views.ipynb #ae15fc60
+# %% ../../nbs/17_data.views.ipynb #7f410144
 def _axis(start, side, limit, size, turned, reach):
-    "How rows (or columns) are read: begin and length of the box, pixels of its canvas, shrink, middle and end of the picture."
+    "How rows (or columns) are read: begin and length of the box, pixels of its canvas, shrink, middle and end of the image."
     f,mid = side/size,start+side/2
     step = np.where(f < 2, 1, f/math.sqrt(2))
     half = side*reach + 2*step + 1
@@ -584,7 +584,7 @@ def _three(x, v, dim):
     x.narrow(dim, 0, n).add_(d, alpha=v)
     x.narrow(dim, 1, n).sub_(d, alpha=v)
 
-# %% ../../nbs/17_data.views.ipynb #1afc3d98
+# %% ../../nbs/17_data.views.ipynb #2d5b8b81
 def _sample(x, maps, size, edges, up):
     "Read `x` (n, 1, h, w) where `maps` (n, 2, 3) sends a view's pixels; black outside, or beyond `edges`: first, last and ramp, (3, n, 2)."
     scale = 2/np.array([x.shape[3],x.shape[2]])
@@ -601,7 +601,7 @@ def _sample(x, maps, size, edges, up):
 def _turn(canvas, d, size, y, x, up):
     "Views (n, 1, size, size) read out of canvases."
     c,s = np.cos(np.radians(d["rotate"])),np.sin(np.radians(d["rotate"]))
-    ry,rx = (a["canvas"]/a["n"] for a in (y,x)) # canvas pixels per picture pixel
+    ry,rx = (a["canvas"]/a["n"] for a in (y,x)) # canvas pixels per image pixel
     ay,ax = y["f"]*ry,np.where(d["flip"], -x["f"], x["f"])*rx
     maps = np.stack([ax*c, -ax*s, (x["mid"]-x["lo"])*rx, ay*s, ay*c, (y["mid"]-y["lo"])*ry], 1).reshape(-1, 2, 3)
     if (np.maximum(y["f"], x["f"]) < 2).all(): return _sample(canvas, maps, size, None, up)
@@ -661,7 +661,7 @@ def _trivial_torch(x, name, level, up):
     if name == "autocontrast": return torch.where(hi > lo, ((x-lo)*(255/(hi-lo))).floor(), x)
     return _equalised_torch(x) if name == "equalise" else x
 
-# %% ../../nbs/17_data.views.ipynb #9fe3e155
+# %% ../../nbs/17_data.views.ipynb #78409d0e
 def _sharpened(x, f, up):
     "Away from a smoothed copy for `f` above 1, towards it below; the border stays."
     soft = x.clone()
@@ -669,7 +669,7 @@ def _sharpened(x, f, up):
     return (soft + f*(x-soft)).clamp_(0, 255)
 
 def _equalised_torch(x):
-    "Spread the levels of each picture evenly."
+    "Spread the levels of each image evenly."
     pixels = x.flatten(1).long()
     hist = torch.zeros(len(x), 256, dtype=torch.long, device=x.device).scatter_add_(1, pixels, torch.ones_like(pixels))
     step = (hist.sum(1) - hist.gather(1, pixels.amax(1, keepdim=True))[:,0])[:,None]//255
@@ -738,12 +738,12 @@ def _source(images, device):
     flat = torch.cat([_tensor(x).reshape(-1) for x in images])
     return (flat.to(device, non_blocking=True),shapes.prod(1).cumsum()-shapes.prod(1),shapes),shapes
 
-# %% ../../nbs/17_data.views.ipynb #6cd68376
+# %% ../../nbs/17_data.views.ipynb #c1a2143e
 def render_torch(
-    images, # grey uint8 pixels: a list of arrays (height, width), or `(flat, offsets, shapes)`: all pixels, where each image begins, (n, 2)
+    images:list|tuple, # grey uint8 pixels: arrays (height, width), or `(flat, offsets, shapes)`: all of them, where each begins, (n, 2)
     draws:dict, # what `draw` gave for them
     view:View, # whose `size` is wanted
-    device=None # where to work; None: where `flat` is, else the CPU
+    device:str|torch.device=None # where to work; None: where `flat` is, else the CPU
 )->torch.Tensor: # uint8 (n, 1, size, size), on that device
     "What `render` does, by torch. An error carries the number of the image as its `row`. Raises `DataError`."
     source,shapes = _source(images, device)
@@ -751,14 +751,14 @@ def render_torch(
     with torch.no_grad(), torch.autocast(kind if torch.amp.is_autocast_available(kind) else "cpu", enabled=False):
         return _work(source, shapes, draws, view)
 
-# %% ../../nbs/17_data.views.ipynb #f00d5818
+# %% ../../nbs/17_data.views.ipynb #6deb90f2
 def plot_views(
     bank, # where pixels come from
-    recipes, # one recipe, or a list of them
-    ids, # image ids (n,), one row for each
+    recipes:Recipe|list, # one recipe, or a list of them
+    ids:np.ndarray|list, # image ids (n,), one row for each
     seed:int=0, # the run's seed
     epochs:int=1 # views of how many epochs to show
-): # figure and axes
+)->tuple: # figure and axes
     "Each image as the bank holds it and, beside it, its views by each recipe."
     recipes = [recipes] if isinstance(recipes, Recipe) else list(recipes)
     views = [(r,e,k) for r in recipes for e in range(1 if r.name == "plain" else epochs) for k in range(len(r))]
@@ -779,14 +779,14 @@ def _plot_row(bank, views, id, seed, axes):
         ax.set_title(title, fontsize=7)
         ax.axis("off")
 
-# %% ../../nbs/17_data.views.ipynb #5c1720a0
+# %% ../../nbs/17_data.views.ipynb #6aafa885
 def plot_recipes(
     bank, # where pixels come from
     id:int, # image id
-    recipes=None, # a list of recipes; None: all of `RECIPES`, as they are by default
+    recipes:list=None, # a list of recipes; None: all of `RECIPES`, as they are by default
     seed:int=0, # the run's seed
     columns:int=6 # where a recipe has fewer views, those of further epochs follow, up to this many
-): # figure and axes
+)->tuple: # figure and axes
     "A line for each recipe: its views of one image, small views drawn small."
     recipes = [f() for f in RECIPES.values()] if recipes is None else list(recipes)
     epochs = [1 if r.name == "plain" else max(1, columns//len(r)) for r in recipes]

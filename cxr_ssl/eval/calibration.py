@@ -146,14 +146,14 @@ def apply_temperature(
         rows = predictions.arm == arm; out.loc[rows, names] = _cool(predictions.loc[rows, names].to_numpy(float), T, exclusive)
     return out
 
-# %% ../../nbs/25_eval.calibration.ipynb #ef63a90c
+# %% ../../nbs/25_eval.calibration.ipynb #d7e10c46
 def calibration_table(
     predictions:pd.DataFrame, # a predictions table
     temperatures:pd.DataFrame, # as `fit_temperature` gives them
     part:str="test", # which part to measure
     **kwargs # of `report`
 )->pd.DataFrame: # columns scores ("as they are", "at temperature"), then METRIC_COLUMNS
-    "Brier score and calibration error before and after; NaN after, with the reason, for an arm without a temperature. Raises `ParameterError` for the part that was fitted on."
+    "Brier score and calibration error before and after; NaN, with the reason, without a temperature. Raises `ParameterError` for the fitted part."
     if part in set(temperatures.part):
         raise ParameterError(f"the temperatures were fitted on {part!r}, and would be measured there", "measure another part")
     rows = part_rows(predictions[predictions.arm.isin(temperatures.arm)], part)

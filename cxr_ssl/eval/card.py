@@ -18,7 +18,7 @@ from .runs import _shown
 from ..record import DISCLAIMER, Record
 from ..run import find_experiment, question
 
-# %% ../../nbs/27_eval.card.ipynb #59b87c61
+# %% ../../nbs/27_eval.card.ipynb #15c8ed18
 _KERMANY = dict(
     cite="Kermany, Zhang, Goldbaum 2018, https://data.mendeley.com/datasets/rscbjbr9sj/2, CC BY 4.0",
     labels="each image was graded for pneumonia; bacterial or viral is told by the file name",
@@ -32,7 +32,8 @@ _NIH = dict(
     private="the provider removed what identifies persons before release")
 _CHEXPERT = dict(
     cite="Irvin and others 2019, https://arxiv.org/abs/1901.07031",
-    labels="a rule-based labeller read the reports and marked findings as present, absent or uncertain; the official validation part was labelled by readers",
+    labels="a rule-based labeller read the reports and marked findings as present, absent or uncertain; the official validation part was labelled by "
+           "readers",
     readers="reports of routine care; three radiologists for the official validation part",
     images="frontal and lateral films of Stanford Hospital, 2002 to 2017")
 
@@ -49,7 +50,7 @@ _COVID = dict(
     images="images of many hospitals as they were published")
 _KNOWN = dict(kermany=_KERMANY, nih=_NIH, nih14=_NIH, chexpert=_CHEXPERT, rsna=_RSNA, covid=_COVID)
 
-# %% ../../nbs/27_eval.card.ipynb #f2c7b04f
+# %% ../../nbs/27_eval.card.ipynb #96728098
 def _manifest_of(record, hash):
     "The manifest with this hash among the banks in or beside a run folder, or None."
     for b in [record.path/"bank", *sorted((record.path.parent/"banks").glob("*")), *sorted((record.path/"banks").glob("*"))]:
@@ -60,13 +61,15 @@ class _Facts:
     def __init__(self, record, manifest=None):
         r = self.record = record if isinstance(record, Record) else Record.open(record)
         if not r.complete: raise RecordError(f"the run in {r.path} is not complete", "run it again to go on")
-        if "valid_auc" not in r.history(): raise RecordError(f"the run in {r.path} trained no classifier", "cards are made of runs of finetune and quickstart")
+        if "valid_auc" not in r.history():
+            raise RecordError(f"the run in {r.path} trained no classifier", "cards are made of runs of finetune and quickstart")
         self.params,self.data,self.env,self.metrics,self.predictions = r.params,r.data(),r.environment,r.metrics(),r.predictions()
         self.focus,self.models,self.baselines = _arms(self.predictions)
         self.encoder = read_json(r.path/"encoder.json") if (r.path/"encoder.json").is_file() else {}
         self.labels,self.parts = self.data["labels"],self.data["parts"]
         self.hash = self.data.get("manifest_hash", "")
-        if manifest is not None and manifest.hash != self.hash: raise RecordError(f"{r.path} was made from another manifest", "give the one whose hash is in data.json")
+        if manifest is not None and manifest.hash != self.hash:
+            raise RecordError(f"{r.path} was made from another manifest", "give the one whose hash is in data.json")
         self.manifest = _manifest_of(r, self.hash) if manifest is None else manifest
         self.title,self.text = headline(self.predictions, self.metrics, self.focus, not self.data.get("patients_unknown"))
     def set(self, *names): return ", ".join(f"{k}={self.params[k]}" for k in names if k in self.params and self.params[k] not in ("",[],None))
@@ -91,11 +94,12 @@ def _counts(f): return "; ".join(f"{k}: {p['images']:,} images of {p['patients']
 
 def _classes(f): return "; ".join(f"{k}: "+", ".join(f"{l} {p['classes'].get(l, 0):,}" for l in f.labels) for k,p in f.parts.items() if k != "pool")
 
-# %% ../../nbs/27_eval.card.ipynb #0d2d33d4
+# %% ../../nbs/27_eval.card.ipynb #7f08510a
 def _ids(f):
     "Part -> image ids, as far as the run says."
     seen = read_json(f.record.path/"seen.json") if (f.record.path/"seen.json").is_file() else {}
-    named = dict(train=[int(i, 16) for i in seen.get("learned", {}).get("images", [])], valid=[int(i, 16) for i in seen.get("chose", {}).get("images", [])])
+    named = dict(train=[int(i, 16) for i in seen.get("learned", {}).get("images", [])],
+                 valid=[int(i, 16) for i in seen.get("chose", {}).get("images", [])])
     return {k:np.array(v, np.uint64) for k,v in dict(named, test=f.test().id.to_numpy()).items() if len(v)}
 
 def _people(f):
@@ -109,18 +113,20 @@ def _people(f):
         said.append(f"{part}, {len(t)} patients: sex {sex}; {years}")
     return ". ".join(said)+"."
 
-# %% ../../nbs/27_eval.card.ipynb #af22b74e
+# %% ../../nbs/27_eval.card.ipynb #378bb0a2
 def _failures(f, most=3):
     "How many test images are wrong, what is confused, and which are most certainly wrong."
     t = f.test(); y,s = (t[[f"{k}_{l}" for l in f.labels]].to_numpy(float) for k in ("target","score"))
     if not f.data.get("exclusive") or len(f.labels) < 2:
         bad = ((s > .5) != (y == 1)) & ~np.isnan(y); known = (~np.isnan(y)).sum(0)
-        return "At a threshold of 0.5: "+"; ".join(f"{l}: {bad[:,i].sum()} of {known[i]} wrong, {(bad[:,i] & (y[:,i] == 1)).sum()} of them missed" for i,l in enumerate(f.labels))+"."
+        return "At a threshold of 0.5: "+"; ".join(f"{l}: {bad[:,i].sum()} of {known[i]} wrong, {(bad[:,i] & (y[:,i] == 1)).sum()} of them missed"
+                                                   for i,l in enumerate(f.labels))+"."
     true,said = y.argmax(1),s.argmax(1); bad = np.flatnonzero(true != said)
     if not len(bad): return "No test image is wrong."
     pairs = pd.Series([f"{f.labels[true[i]]} taken for {f.labels[said[i]]}" for i in bad]).value_counts()
     worst = [f"{t.id.iloc[i]:016x}" for i in bad[np.argsort(-s[bad, said[bad]])][:most]]
-    return f"{len(bad)} of {len(t)} test images are wrong: {', '.join(f'{n} {k}' for k,n in pairs.items())}. Most certain among them: images {', '.join(worst)}."
+    return (f"{len(bad)} of {len(t)} test images are wrong: {', '.join(f'{n} {k}' for k,n in pairs.items())}. Most certain among them: images "
+            f"{', '.join(worst)}.")
 
 # %% ../../nbs/27_eval.card.ipynb #805a0398
 class _Not(str): "Why an item does not apply."
@@ -139,12 +145,14 @@ def _reasons(f):
 
 def _external(f): return f.data.get("external")
 
-# %% ../../nbs/27_eval.card.ipynb #33427451
+# %% ../../nbs/27_eval.card.ipynb #35a10d3a
 @_item(1, "title", "named as a study of AI, with its kind")
 def _(f): return f"Deep learning: a {f.params.get('encoder') or 'neural'} network tells {', '.join(f.labels)} on chest X-rays."
 
 @_item(2, "title", "structured summary")
-def _(f): return f"Retrospective study on {f.data['images']:,} images of {f.data['patients']:,} patients ({', '.join(_names(f, f.parts))}), split by patient. "+" ".join(f.text)+" "+DISCLAIMER
+def _(f):
+    return (f"Retrospective study on {f.data['images']:,} images of {f.data['patients']:,} patients ({', '.join(_names(f, f.parts))}), split by "
+            f"patient. "+" ".join(f.text)+" "+DISCLAIMER)
 
 @_item(3, "introduction", "clinical background and intended role")
 def _(f): return None
@@ -158,16 +166,20 @@ def _(f):
 def _(f): return "Retrospective: the images and their labels existed before the run."
 
 @_item(6, "design", "goal of the study")
-def _(f): return f"Development of a model and its test {'here and on external data' if _external(f) else 'on data of the same origin'}; no use in care was studied."
+def _(f):
+    return (f"Development of a model and its test {'here and on external data' if _external(f) else 'on data of the same origin'}; no use in care "
+            f"was studied.")
 
-# %% ../../nbs/27_eval.card.ipynb #98a6a570
+# %% ../../nbs/27_eval.card.ipynb #753d1f55
 @_item(7, "data", "sources of the data")
 def _(f):
     known = (SOURCES[f.params["source"]].__doc__ or "").split(". `")[0] if f.params.get("source") in SOURCES else ""
     return f"{f.set('source')}. {known} {_cited(f)} Hash of the manifest: {f.hash[:16]}."
 
 @_item(8, "data", "who was included and excluded")
-def _(f): return f"Every readable image with a label of the task: {_reasons(f)}, {f.data.get('held_back', 0)} held back. The criteria of the dataset itself are in its paper."
+def _(f):
+    return (f"Every readable image with a label of the task: {_reasons(f)}, {f.data.get('held_back', 0)} held back. The criteria of the dataset "
+            f"itself are in its paper.")
 
 @_item(9, "data", "preprocessing")
 def _(f):
@@ -207,11 +219,13 @@ def _(f): return "The test part has the labels of the dataset, made like those o
 @_item(18, "reference standard", "agreement of annotators")
 def _(f): return _Not("no annotation was made for this run, and the labels that were read have one value for each image")
 
-# %% ../../nbs/27_eval.card.ipynb #aea517de
+# %% ../../nbs/27_eval.card.ipynb #2863b919
 @_item(19, "partitions", "how images were assigned")
 def _(f):
-    if f.params.get("official"): return f"As the dataset assigns them; a missing part is drawn from train. Hash of the protocol: {f.data.get('protocol_hash','')[:16]}."
-    return f"At random by whole patients, stratified by class: valid {f.data['valid']:.0%}, test {f.data['test']:.0%}, seed {f.data['seed']}. Hash of the protocol: {f.data.get('protocol_hash','')[:16]}."
+    if f.params.get("official"):
+        return f"As the dataset assigns them; a missing part is drawn from train. Hash of the protocol: {f.data.get('protocol_hash','')[:16]}."
+    return (f"At random by whole patients, stratified by class: valid {f.data['valid']:.0%}, test {f.data['test']:.0%}, seed {f.data['seed']}. Hash "
+            f"of the protocol: {f.data.get('protocol_hash','')[:16]}.")
 
 @_item(20, "partitions", "what is disjoint")
 def _(f):
@@ -234,10 +248,13 @@ def _(f):
 def _(f): return f"Python {f.env['python']}, "+", ".join(f"{k} {v}" for k,v in f.env["versions"].items())+"."
 
 @_item(24, "model", "initial weights")
-def _(f): return f"{f.set('weights') or 'drawn at random'}{', then trained without labels by '+f.params['method'] if f.params.get('method') else ''}, {f.set('seed')}"+(f"; hash of the weights it started from: {f.encoder['start_hash'][:16]}." if f.encoder.get("start_hash") else ".")
+def _(f):
+    return (f"{f.set('weights') or 'drawn at random'}{', then trained without labels by '+f.params['method'] if f.params.get('method') else ''}, "
+            f"{f.set('seed')}"+(f"; hash of the weights it started from: {f.encoder['start_hash'][:16]}." if f.encoder.get("start_hash") else "."))
 
-# %% ../../nbs/27_eval.card.ipynb #327319a5
-_TRAINING = ("method","epochs","passes","finetune_epochs","batch_size","lr","finetune_lr","wd","schedule","imbalance","gamma","beta","mixup","ema","clip","patience","precision","seed")
+# %% ../../nbs/27_eval.card.ipynb #43483d36
+_TRAINING = ("method","epochs","passes","finetune_epochs","batch_size","lr","finetune_lr","wd","schedule","imbalance","gamma","beta","mixup","ema",
+             "clip","patience","precision","seed")
 
 @_item(25, "training", "how it was trained")
 def _(f): return f.set(*_TRAINING)+f". Hardware: {', '.join(f.env['gpus']) or f.env['cpu']}; {f.env['wall_seconds']/60:.1f} minutes."
@@ -254,10 +271,13 @@ def _(f): return ", ".join(dict.fromkeys(f.metrics.metric.str.replace("_"," ")))
 @_item(29, "evaluation", "uncertainty and significance")
 def _(f):
     level = f.metrics.level.dropna()
-    return f"{level.iloc[0]:.0%} bootstrap intervals that resample patients; differences are paired on the same patients. One training: the spread over seeds is not in them."
+    return (f"{level.iloc[0]:.0%} bootstrap intervals that resample patients; differences are paired on the same patients. One training: the spread "
+            f"over seeds is not in them.")
 
 @_item(30, "evaluation", "robustness")
-def _(f): return "None in this run"+(", apart from the external test." if _external(f) else ": one seed, one split, one origin of data. Comparing runs with other seeds and sources adds it.")
+def _(f):
+    return "None in this run"+(", apart from the external test." if _external(f)
+                               else ": one seed, one split, one origin of data. Comparing runs with other seeds and sources adds it.")
 
 @_item(31, "evaluation", "explanations")
 def _(f):
@@ -267,11 +287,12 @@ def _(f):
 @_item(32, "evaluation", "internal test")
 def _(f): return f"{len(f.test()):,} images that neither training nor the choice of the epoch has seen."
 
-# %% ../../nbs/27_eval.card.ipynb #1600a677
+# %% ../../nbs/27_eval.card.ipynb #57843689
 @_item(33, "evaluation", "external test")
 def _(f):
     e = _external(f)
-    return f"{f.set('test_source')}: {e['images']:,} images of {e['patients']:,} patients, {len(e.get('left_out', []))} left out." if e else "None: all images have the same origin, and nothing is known of others."
+    if not e: return "None: all images have the same origin, and nothing is known of others."
+    return f"{f.set('test_source')}: {e['images']:,} images of {e['patients']:,} patients, {len(e.get('left_out', []))} left out."
 
 @_item(34, "evaluation", "registration of a trial")
 def _(f): return _Not("no trial: nobody's care depended on the model")
@@ -283,17 +304,19 @@ def _(f): return f"{f.data['images']:,} images of {f.data['patients']:,} patient
 def _(f): return _people(f) and f"{_people(f)} Images with each label: {_classes(f)}."
 
 @_item(37, "results", "performance with uncertainty")
-def _(f): return "; ".join(f"{a}: "+", ".join(f"{h} {v}" for h,v in r.items() if v) for a,r in summary(f.metrics[f.metrics.part == "test"]).iterrows())+"."
+def _(f):
+    return "; ".join(f"{a}: "+", ".join(f"{h} {v}" for h,v in r.items() if v) for a,r in summary(f.metrics[f.metrics.part == "test"]).iterrows())+"."
 
 @_item(38, "results", "diagnostic performance and its precision")
 def _(f):
-    m = f.metrics[(f.metrics.arm == f.focus) & (f.metrics.part == "test") & f.metrics.label.isin(f.labels) & f.metrics.metric.isin(["auc","recall","precision"])]
+    m = f.metrics[(f.metrics.arm == f.focus) & (f.metrics.part == "test") & f.metrics.label.isin(f.labels)
+                  & f.metrics.metric.isin(["auc","recall","precision"])]
     return "; ".join(f"{r.label} {r.metric} {_shown(r)}" for _,r in m.sort_values("label").iterrows())+"."
 
 @_item(39, "results", "failures")
 def _(f): return _failures(f)
 
-# %% ../../nbs/27_eval.card.ipynb #2169c649
+# %% ../../nbs/27_eval.card.ipynb #76613e10
 def _limits(f):
     "What a reader should hold against the run, from its files alone."
     n = f.parts["test"]["patients"]
@@ -301,7 +324,8 @@ def _limits(f):
             "One training with one seed: another seed would give other numbers.",
             "" if _external(f) else "All images have the same origin; elsewhere a model like this is often worse.",
             f"Images of {f.params['size']} pixels: small findings are lost." if f.params.get("size", 999) < 200 else "",
-            "Some labels were mined from reports and are partly wrong." if any("reports" in _KNOWN.get(n, {}).get("labels", "") for n in _names(f)) else ""]
+            "Some labels were mined from reports and are partly wrong." if any("reports" in _KNOWN.get(n, {}).get("labels", "")
+                for n in _names(f)) else ""]
     return " ".join(s for s in said if s)
 
 @_item(40, "discussion", "limits")
@@ -313,17 +337,19 @@ def _(f): return f"{DISCLAIMER} The model was not made for, nor tested in, any c
 @_item(42, "other", "full protocol")
 def _(f):
     git = f.env.get("git") or {}
-    return f"`{f.env['command']}`, "+(f"commit {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}" if git else f"version {f.env['versions'].get('cxr_ssl')}")+"; parameters in params.json, the split in data.json."
+    return f"`{f.env['command']}`, "+(f"commit {git['commit'][:12]}{' with changes' if git.get('dirty') else ''}" if git
+                                      else f"version {f.env['versions'].get('cxr_ssl')}")+"; parameters in params.json, the split in data.json."
 
 @_item(43, "other", "availability of software, model and data")
 def _(f):
     kept = [p.name for p in sorted(f.record.path.glob("*.safetensors"))]
-    return f"Software: cxr_ssl {f.env['versions'].get('cxr_ssl')}, MIT licence. Model: {', '.join(kept) or 'not in this copy of'} {'in ' * bool(kept)}the run folder. Data: {_cited(f)}"
+    return (f"Software: cxr_ssl {f.env['versions'].get('cxr_ssl')}, MIT licence. Model: {', '.join(kept) or 'not in this copy of'} "
+            f"{'in ' * bool(kept)}the run folder. Data: {_cited(f)}")
 
 @_item(44, "other", "funding")
 def _(f): return None
 
-# %% ../../nbs/27_eval.card.ipynb #e355e6c2
+# %% ../../nbs/27_eval.card.ipynb #96257fa9
 OPEN = "for the author to write"
 
 @dataclass
@@ -332,18 +358,22 @@ class Claim:
     table:pd.DataFrame # item, section, topic, status (filled, not applicable, author), text
     name:str # of the run
     @property
-    def filled(self)->float: "Share of the applicable items that the machine has filled."; s = self.table.status; return float((s == "filled").sum()/(s != "not applicable").sum())
+    def filled(self)->float: # 0 to 1
+        "Share of the applicable items that the machine has filled."
+        s = self.table.status
+        return float((s == "filled").sum()/(s != "not applicable").sum())
 
     def _repr_markdown_(self):
         s,cell = self.table.status.value_counts(),lambda v: re.sub(r"\s+", " ", str(v)).strip().replace("|", "\\|")
         rows = "\n".join(f"| {r.item} | {r.section} | {r.topic} | {cell(r.text)} |" for r in self.table.itertuples())
-        head = f"{s.get('filled', 0)} of {len(self.table)-s.get('not applicable', 0)} items that apply are filled from the Record; {s.get('author', 0)} are for the author to write."
+        head = (f"{s.get('filled', 0)} of {len(self.table)-s.get('not applicable', 0)} items that apply are filled from the Record; "
+                f"{s.get('author', 0)} are for the author to write.")
         return (f"# CLAIM checklist: {self.name}\n\n{head} Topics are named in short; the wording that counts is in the article: "
                 f"Tejani and others 2024, https://doi.org/10.1148/ryai.240300\n\n| item | section | topic | here |\n|---|---|---|---|\n{rows}\n")
 
-# %% ../../nbs/27_eval.card.ipynb #d1cdf07a
+# %% ../../nbs/27_eval.card.ipynb #fdc7a93b
 def claim(
-    record, # a `Record` with predictions, complete; or the path of its folder
+    record:Record|str|Path, # a `Record` with predictions, complete; or the path of its folder
     manifest:Manifest=None # the manifest of its bank, for age and sex; looked for in and beside the run folder if None
 )->Claim: # shown as Markdown; `filled` is the share of applicable items that are filled
     "The 44 items of CLAIM (2024) for a run, from its files. Raises `RecordError` for a run that is incomplete or made from another manifest."
@@ -355,7 +385,7 @@ def claim(
         rows.append(dict(item=number, section=section, topic=topic, status=status, text=re.sub(r"\s+", " ", said).strip()))
     return Claim(pd.DataFrame(rows), f.record.path.resolve().name)
 
-# %% ../../nbs/27_eval.card.ipynb #ddbb7a59
+# %% ../../nbs/27_eval.card.ipynb #5b2de84b
 def _markdown_table(t):
     "A table of text as Markdown, its index as the first column."
     line = lambda cells: "| "+" | ".join(str(c).replace("|", "\\|") for c in cells)+" |"
@@ -363,34 +393,43 @@ def _markdown_table(t):
 
 def _per_class(f):
     "AUC, recall and precision of the model in focus, by label."
-    m = f.metrics[(f.metrics.arm == f.focus) & (f.metrics.part == "test") & f.metrics.label.isin(f.labels) & f.metrics.metric.isin(["auc","recall","precision"])]
-    return m.assign(shown=[_shown(r) for _,r in m.iterrows()]).pivot_table(index="label", columns="metric", values="shown", aggfunc="first", sort=False)
+    m = f.metrics[(f.metrics.arm == f.focus) & (f.metrics.part == "test") & f.metrics.label.isin(f.labels)
+                  & f.metrics.metric.isin(["auc","recall","precision"])]
+    return m.assign(shown=[_shown(r) for _,r in m.iterrows()]).pivot_table(index="label", columns="metric", values="shown",
+        aggfunc="first", sort=False)
 
 def _parts_table(f):
     "Images, patients and labels of each part."
-    return pd.DataFrame({k:dict(images=p["images"], patients=p["patients"], **{l:p["classes"].get(l, 0) for l in f.labels}) for k,p in f.parts.items()}).T.rename_axis("part")
+    return pd.DataFrame({k:dict(images=p["images"], patients=p["patients"], **{l:p["classes"].get(l, 0) for l in f.labels})
+                         for k,p in f.parts.items()}).T.rename_axis("part")
 
-# %% ../../nbs/27_eval.card.ipynb #5dc3dccb
+# %% ../../nbs/27_eval.card.ipynb #cd60bb55
 def _sections(f):
     "Heading -> text."
     say = lambda n: _CLAIM[n][2](f) or f"**{OPEN}**"
     views = f.test()["view"].replace("", "unknown").value_counts()
     outside = f"\n\nOn the external test set:\n\n{_markdown_table(summary(f.metrics[f.metrics.part == 'external']))}" if _external(f) else ""
     return {
-        "Model details": f"{say(1)} {say(22)}\n\n- weights it began with: {say(24)}\n- training: {say(25)}\n- made: {f.env.get('finished')}, {say(42)}\n- software: {say(23)}",
-        "Intended use": f"{say(41)} To study learning from few labels. Not for: decisions about a patient, other images than chest X-rays, other labels than {', '.join(f.labels)}.",
-        "Factors": f"Views in test: {', '.join(f'{n} {v}' for v,n in views.items())}. Datasets: {', '.join(_names(f))}. Age and sex: {_people(f) or 'not in the run folder.'} "
-                   "Results were not computed for each of these groups; whoever needs that finds view, dataset and patient of each image in predictions.parquet.",
+        "Model details": f"{say(1)} {say(22)}\n\n- weights it began with: {say(24)}\n- training: {say(25)}\n- made: {f.env.get('finished')}, "
+                         f"{say(42)}\n- software: {say(23)}",
+        "Intended use": f"{say(41)} To study learning from few labels. Not for: decisions about a patient, other images than chest X-rays, other "
+                        f"labels than {', '.join(f.labels)}.",
+        "Factors": f"Views in test: {', '.join(f'{n} {v}' for v,n in views.items())}. Datasets: {', '.join(_names(f))}. Age and sex: "
+                   f"{_people(f) or 'not in the run folder.'} "
+                   "Results were not computed for each of these groups; whoever needs that finds view, dataset and patient of each image in "
+                   "predictions.parquet.",
         "Metrics": f"{say(28)} {say(29)}",
         "Evaluation data": f"{say(7)} {say(17)} {say(19)} {say(20)}",
         "Training data": f"{_markdown_table(_parts_table(f))}\n\n{say(8)} {f.on('label_fraction','draw','synthetic','mix')} {say(12)}",
-        "Quantitative analyses": f"**{f.title}.** {' '.join(f.text)}\n\n{_markdown_table(summary(f.metrics[f.metrics.part == 'test']))}\n\nBy label, {f.focus}:\n\n{_markdown_table(_per_class(f))}{outside}\n\n{say(39)}",
-        "Ethical considerations": f"Removal of what identifies persons: {say(11)}\n\n{say(43)} Consent and approval: **{OPEN}**, from the dataset's documentation.",
+        "Quantitative analyses": f"**{f.title}.** {' '.join(f.text)}\n\n{_markdown_table(summary(f.metrics[f.metrics.part == 'test']))}\n\nBy label, "
+                                 f"{f.focus}:\n\n{_markdown_table(_per_class(f))}{outside}\n\n{say(39)}",
+        "Ethical considerations": f"Removal of what identifies persons: {say(11)}\n\n{say(43)} Consent and approval: **{OPEN}**, from the dataset's "
+                                  f"documentation.",
         "Caveats and recommendations": say(40)}
 
-# %% ../../nbs/27_eval.card.ipynb #3afc31b3
+# %% ../../nbs/27_eval.card.ipynb #2352889b
 def model_card(
-    record, # a `Record` with predictions, complete; or the path of its folder
+    record:Record|str|Path, # a `Record` with predictions, complete; or the path of its folder
     manifest:Manifest=None # the manifest of its bank, for age and sex; looked for in and beside the run folder if None
 )->str: # Markdown
     "A model card from a run's files. Raises `RecordError` for a run that is incomplete or made from another manifest."
@@ -398,9 +437,9 @@ def model_card(
     body = "\n\n".join(f"## {k}\n\n{re.sub(r' +', ' ', v)}" for k,v in _sections(f).items())
     return f"# Model card: {f.focus}, {f.record.experiment}\n\n> {DISCLAIMER}\n\n{body}\n"
 
-# %% ../../nbs/27_eval.card.ipynb #8c2b7b58
+# %% ../../nbs/27_eval.card.ipynb #9c55f5f5
 def write_cards(
-    record, # a `Record`, or the path of its folder
+    record:Record|str|Path, # a `Record`, or the path of its folder
     manifest:Manifest=None # see `claim`
 )->list[Path]: # the files, model_card.md and claim.md in the run folder
     "Write both; the run's results stay as they are. Raises what `claim` raises."

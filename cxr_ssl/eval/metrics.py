@@ -77,11 +77,11 @@ def check_table(
                         "apply a softmax, or say exclusive=False if the labels are independent")
     return labels,exclusive
 
-# %% ../../nbs/20_eval.metrics.ipynb #d2ea21b8
+# %% ../../nbs/20_eval.metrics.ipynb #fdec2ae4
 def decide(
     scores:np.ndarray, # probabilities (n,k)
     exclusive:bool=False, # exactly one class per image?
-    threshold=.5 # for independent labels: one number or (k,); where it is NaN, nothing is decided
+    threshold:float|np.ndarray|list=.5 # for independent labels: one number or (k,); where it is NaN, nothing is decided
 )->np.ndarray: # bool (n,k)
     "The decisions that `scores` lead to: the highest score, or every score at or above the threshold."
     scores = np.asarray(scores)
@@ -176,7 +176,7 @@ class _Prepared:
         return _binned(self.targets, self.scores, self.units, self.size)
     def _units(self, x): return _by_unit(x, self.units, self.size)
 
-# %% ../../nbs/20_eval.metrics.ipynb #69174840
+# %% ../../nbs/20_eval.metrics.ipynb #e00ae057
 class Case(_Prepared):
     "Targets, scores and weights of a test set."
     def __init__(self,
@@ -184,7 +184,7 @@ class Case(_Prepared):
         scores:np.ndarray, # probabilities, or for metrics of their order any numbers (n,k)
         weights:np.ndarray=None, # of the units: None (all 1), (u,), or `R` sets of them (R,u)
         exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-        threshold=.5, # decides for independent labels: one number or (k,); NaN: no decision
+        threshold:float|np.ndarray|list=.5, # decides for independent labels: one number or (k,); NaN: no decision
         units:np.ndarray=None # number of the unit each row belongs to, from 0 (n,); None: each row is its own
     ):
         self.targets,self.scores = np.asarray(targets, float),np.asarray(scores, float)
@@ -213,7 +213,7 @@ def total(self:Case,
     "A weighted sum over the units."
     return (self.weights @ what.astype(self.weights.dtype)).astype(float)
 
-# %% ../../nbs/20_eval.metrics.ipynb #192e9a47
+# %% ../../nbs/20_eval.metrics.ipynb #67369302
 @patch
 def counts(self:Case)->list[np.ndarray]: # each (k,) or (R,k)
     "Weighted true positives, false positives, false negatives, true negatives of each class."
@@ -221,7 +221,7 @@ def counts(self:Case)->list[np.ndarray]: # each (k,) or (R,k)
 
 @patch
 def walk(self:Case,
-    f # function of pos, tied, above, (m,) or (m,R) each, and of all positives and all negatives, () or (R,)
+    f:callable # function of pos, tied, above, (m,) or (m,R) each, and of all positives and all negatives, () or (R,)
 )->np.ndarray: # (k,) or (R,k)
     "What `f` makes of each class's weighted ladder."
     w = self.weights.T
@@ -242,7 +242,7 @@ class Metric:
     signed:bool=False # can it be below 0?
     lower:bool=False # is less better?
 
-# %% ../../nbs/20_eval.metrics.ipynb #dc093f5c
+# %% ../../nbs/20_eval.metrics.ipynb #8dcf773e
 def register_metric(
     *needs, # "decision", "positive", "negative", "predicted", or "occurs" (is positive or is predicted)
     per_class:bool=True, # one value per class, or one for all; None: one for all where classes exclude each other
@@ -250,7 +250,7 @@ def register_metric(
     noise:callable=None, # for a metric that noise can only raise: how much it would be raised, function of a `Case`
     signed:bool=False, # can it be below 0?
     lower:bool=False # is less better?
-): # a decorator
+)->callable: # a decorator
     "Make a function of a `Case` a metric that every table shows. It then takes targets, scores and weights as well."
     def _add(f):
         @wraps(f)
@@ -488,11 +488,11 @@ def part_rows(
     if len(rows): return rows
     raise DataError(f"predictions have no row of part {part!r}, only {sorted(predictions.part.unique())}", "name one of these")
 
-# %% ../../nbs/20_eval.metrics.ipynb #5bd8b22f
+# %% ../../nbs/20_eval.metrics.ipynb #c8159bb0
 def threshold_of(
-    threshold, # a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict, # a number, one for each label, or a dict of these by arm
     arm:str # name of the arm
-): # a number, or one for each label
+)->float|np.ndarray|list: # a number, or one for each label
     "The threshold of one arm. Raises `ParameterError` for an arm that a dict lacks."
     if not isinstance(threshold, dict): return threshold
     if arm in threshold: return threshold[arm]
@@ -517,12 +517,12 @@ def _rows(arm, part, c, labels, metrics):
         rows.append(dict(arm=arm, part=part, metric=m, label=l, value=float(v), n=n, reason=r))
     return rows
 
-# %% ../../nbs/20_eval.metrics.ipynb #0e95f37f
+# %% ../../nbs/20_eval.metrics.ipynb #c3e47e9a
 def measure(
     predictions:pd.DataFrame, # a predictions table
     part:str="test", # which part to measure
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5, # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5, # for independent labels: a number, one for each label, or a dict of these by arm
     metrics:tuple=None # names of `METRICS`; None: all
 )->pd.DataFrame: # columns METRIC_COLUMNS, without intervals
     "Every metric of every arm. Raises `DataError` for a table that is not sound."

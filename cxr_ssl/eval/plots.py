@@ -16,14 +16,15 @@ from ..core import DataError, ParameterError
 from .metrics import arrays, check_table, measure, metric_name, part_rows, pr_points, roc_points, score_bins, threshold_of
 from .stats import exact_interval, interval, patient_weights
 
-# %% ../../nbs/22_eval.plots.ipynb #f52aa765
+# %% ../../nbs/22_eval.plots.ipynb #56ce6ace
 PALETTE = dict(blue="#0072B2", vermilion="#D55E00", green="#009E73", purple="#CC79A7",
                sky="#56B4E9", orange="#E69F00", black="#000000", yellow="#F0E442")
 BASELINES = ("majority","prevalence","thumbnail","metadata","random") # drawn in grey
 _ARMS = dict(scratch="vermilion", none="vermilion", imagenet="green", simclr="blue", moco="sky", byol="purple", swav="orange", dino="black",
              pretrain="blue", finetune="green")
-_GREYS = ("#B5B5B5","#9A9A9A","#787878","#606060","#8A7F74")
+_GREYS = ("#C8C8C8","#B1B1B1","#4C4C4C","#727272","#9B9B9B") # as far apart in lightness as five greys can be; the thumbnail darkest
 
+# %% ../../nbs/22_eval.plots.ipynb #8d2ec14b
 def _first(arm):
     "The word of `arm` that has a colour, as in `simclr linear 0.1`; otherwise all of it."
     word = arm.partition(" ")[0]
@@ -40,7 +41,7 @@ def colour(
 def colours(
     arms # names of the models in one figure
 )->dict: # arm -> hexadecimal colour
-    "The colours of a figure: those of methods and baselines are theirs; of the others each has its own, or the next free one where two would be alike."
+    "The colours of a figure: methods and baselines keep theirs; of the others each has its own, or the next free one."
     out,free = {},[PALETTE[c] for c in list(PALETTE)[:-1]]; named = lambda a: _first(a) in _ARMS or _first(a) in BASELINES
     for a in sorted(arms, key=lambda a: not named(a)): # those with a colour by name choose first
         c = colour(a); at = free.index(c) if c in free else 0
@@ -149,13 +150,13 @@ def _bar(ax, x, rows, ink, width, name):
     if np.isfinite(r.low): ax.plot([x,x], [r.low,r.high], color="#222222", lw=1, solid_capstyle="butt")
     ax.text(x, max(r.value, np.nan_to_num(r.high))+.015, f"{r.value:.2f}", ha="center", va="bottom", fontsize=7)
 
-# %% ../../nbs/22_eval.plots.ipynb #40ec0e13
+# %% ../../nbs/22_eval.plots.ipynb #bd3f735f
 def confusion_table(
     predictions:pd.DataFrame, # a predictions table
     arm:str, # which model
     label:str="", # for independent labels: which one
     part:str="test", # which part
-    threshold=.5 # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5 # for independent labels: a number, one for each label, or a dict of these by arm
 )->pd.DataFrame: # counts; the index is the truth, the columns what the model said
     "Count what is taken for what. Raises `ParameterError` where a label must be chosen."
     rows,_,labels,exclusive = _arms(predictions, [arm], part); t,s = arrays(rows, labels)
@@ -171,7 +172,7 @@ def confusion_table(
     counts = np.zeros((len(names),)*2, int); np.add.at(counts, (truth,said), 1)
     return pd.DataFrame(counts, index=pd.Index(names, name="truth"), columns=pd.Index(names, name="said"))
 
-# %% ../../nbs/22_eval.plots.ipynb #4a90bd9d
+# %% ../../nbs/22_eval.plots.ipynb #854bf360
 @style()
 def plot_confusion(
     predictions:pd.DataFrame, # a predictions table
@@ -179,8 +180,8 @@ def plot_confusion(
     label:str="", # for independent labels: which one
     part:str="test", # which part
     title:str="", # the finding; empty: how many are right
-    ax=None, # axes to draw on; None: a new figure
-    threshold=.5 # for independent labels: a number, one for each label, or a dict of these by arm
+    ax:plt.Axes=None, # axes to draw on; None: a new figure
+    threshold:float|np.ndarray|list|dict=.5 # for independent labels: a number, one for each label, or a dict of these by arm
 )->tuple: # fig, ax
     "Draw the confusion table of one arm."
     table = confusion_table(predictions, arm, label, part, threshold); n = table.to_numpy()
@@ -342,7 +343,7 @@ def _difference_row(ax, i, r, inks):
     if np.isfinite(r.value): ax.plot(r.value, i, "o", color=c, mfc=c if sure else "white", ms=6)
     ax.text(1.02, i, r.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=c)
 
-# %% ../../nbs/22_eval.plots.ipynb #85622e61
+# %% ../../nbs/22_eval.plots.ipynb #97e4c6e0
 _SIDES = dict(better="blue", worse="vermilion") # beside the grey of what cannot be told
 
 def count_verdicts(
@@ -355,6 +356,7 @@ def count_verdicts(
         return dict(question=question, better=won, untold=len(t)-won-lost, worse=lost, low=t.value.min(), high=t.value.max())
     return pd.DataFrame([one(q, t) for q,t in tables.items()])
 
+# %% ../../nbs/22_eval.plots.ipynb #1a06ce77
 @style()
 def plot_verdicts(
     counts:pd.DataFrame, # as `count_verdicts` gives it
@@ -373,13 +375,13 @@ def plot_verdicts(
     ax.legend(loc="upper center", bbox_to_anchor=(.5,0), ncols=3, frameon=False)
     return fig,ax
 
-# %% ../../nbs/22_eval.plots.ipynb #6c76dca8
+# %% ../../nbs/22_eval.plots.ipynb #5fe4e4d0
 @style()
 def plot_efficiency(
     table:pd.DataFrame, # columns arm, share (of labelled patients, above 0, up to 1), value, low, high
     ylabel:str="macro AUC", # what the values are
     title:str="", # the finding, in a sentence
-    ax=None # axes to draw on; None: a new figure
+    ax:plt.Axes=None # axes to draw on; None: a new figure
 )->tuple: # fig, ax
     "Value by share of labelled patients, a line and a band for each arm. Raises `DataError` for a table that cannot be drawn."
     lost = [c for c in ("arm","share","value","low","high") if c not in table]

@@ -40,14 +40,13 @@ def _sure(r):
     if np.isnan(r.value): return f"undefined ({r.reason})"
     return f"{r.value:.3f} " + (f"({r.level:.0%} interval {r.low:.3f} to {r.high:.3f})" if np.isfinite(r.low) else f"({r.reason})")
 
-# %% ../../nbs/24_eval.report.ipynb #97c36369
+# %% ../../nbs/24_eval.report.ipynb #5790887d
 def _signed(v): return f"{v:+.3f}".replace("-","−")
 
 def _verdict(d):
     "What a `Difference` says, in a few words."
     if np.isnan(d.low): return f"undefined: {d.reason}"
-    if not d.detectable: return "no detectable difference"
-    return f"{d.arm_a} is better" if d.value > 0 else f"{d.arm_b} is better"
+    return d.verdict
 
 def _against(d):
     "A sentence about a `Difference`."
@@ -75,12 +74,12 @@ def headline(
     text += [f"The best trivial baseline, {best}, has {_sure(value(best))}. {_against(d[best])}"]
     return title,text
 
-# %% ../../nbs/24_eval.report.ipynb #bbf18fee
+# %% ../../nbs/24_eval.report.ipynb #022014e9
 def _title(d):
     "A few words about a `Difference`."
     if np.isnan(d.low): return f"{d.arm_a} and {d.arm_b} cannot be compared"
     if not d.detectable: return f"No detectable difference between {d.arm_a} and {d.arm_b}"
-    return f"{d.arm_a} is better than {d.arm_b}" if d.value > 0 else f"{d.arm_b} is better than {d.arm_a}"
+    return f"{d.verdict} than {d.arm_b if d.verdict.startswith(d.arm_a+' is') else d.arm_a}"
 
 # %% ../../nbs/24_eval.report.ipynb #64b7a5b6
 def summary(
@@ -280,7 +279,7 @@ def _state(record):
     edited = record.edited()
     return f'<p><b>Changed after the run ended:</b> <code>{escape(", ".join(edited))}</code></p>' if edited else ""
 
-# %% ../../nbs/24_eval.report.ipynb #295f7fb4
+# %% ../../nbs/24_eval.report.ipynb #9a5fcbe9
 def _page(record, title, images, focus):
     "The body of the report."
     pred,metrics,env = record.predictions(),record.metrics(),record.environment
@@ -291,7 +290,8 @@ def _page(record, title, images, focus):
     others = [*models, *baselines]; when = (env.get("finished") or env.get("started") or "").replace("T"," ")[:16]
     figures = _figures(record, images)
     return "".join((
-        f'<div class="note">{escape(DISCLAIMER)}</div><main><h1>{escape(title)}</h1><p class="sub">{escape(record.experiment)}, {escape(when)} UTC</p>',
+        f'<div class="note">{escape(DISCLAIMER)}</div><main><h1>{escape(title)}</h1><p class="sub">{escape(record.experiment)}, {escape(when)} '
+        f'UTC</p>',
         _state(record), f'<div class="result"><strong>{escape(name)}</strong>{_lines(text)}{unknown and f"<p><b>{escape(unknown)}</b></p>"}</div>',
         "<h2>Results</h2>", _results(metrics, arms), f'<p class="sub">{escape(_READ)}</p>',
         f"<h2>Differences</h2>{_differences(pred, focus, others)}" if others else "",
@@ -300,9 +300,9 @@ def _page(record, title, images, focus):
         "<h2>How it was made</h2>", _fold("Parameters", _pairs(record.params), True), _fold("Machine, time, versions", _environment(env), True),
         _fold("Files", _files(record.path)), "</main>"))
 
-# %% ../../nbs/24_eval.report.ipynb #5cb6051b
+# %% ../../nbs/24_eval.report.ipynb #b56d391a
 def write_report(
-    record, # a `Record`, or the path of its folder
+    record:Record|str|Path, # a `Record`, or the path of its folder
     title:str="", # of the page; empty: the name of the experiment
     images:dict=None, # figure name -> caption, in order; None: all figures of the record
     focus:str="" # which arm it is about; empty: the last that is not a baseline

@@ -39,9 +39,9 @@ def _draws(n_patients, seed, block, n_boot):
 
 def _blocks(n_boot): return range(-(-n_boot//_BLOCK))
 
-# %% ../../nbs/21_eval.stats.ipynb #066ef61a
+# %% ../../nbs/21_eval.stats.ipynb #0ad29341
 def patient_weights(
-    patients, # patient of each row (n,)
+    patients:np.ndarray|pd.Series|list, # patient of each row (n,)
     n_boot:int=2000, # how many resamples
     seed:int=0 # names the draw
 )->np.ndarray: # how often each row counts, float32 whole numbers (n_boot, n)
@@ -49,17 +49,17 @@ def patient_weights(
     codes,n = _patient_codes(patients)
     return np.concatenate([_draws(n, seed, b, n_boot)[codes] for b in _blocks(n_boot)], axis=1).T
 
-# %% ../../nbs/21_eval.stats.ipynb #cea37c83
+# %% ../../nbs/21_eval.stats.ipynb #ecbaf5b9
 def bootstrap(
     targets:np.ndarray, # 1, 0 or NaN (n,k)
     scores:np.ndarray, # probabilities (n,k)
     labels:list, # k names
-    patients, # patient of each row (n,)
+    patients:np.ndarray|pd.Series|list, # patient of each row (n,)
     n_boot:int=2000, # how many resamples
     seed:int=0, # names the draw
     threads:int=None, # None: as many as the machine has cores, 4 at most
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5, # for independent labels
+    threshold:float|np.ndarray|list=.5, # for independent labels
     metrics:tuple=None # names of metrics; None: all
 )->dict: # (metric, label) -> values in the resamples (n_boot,), NaN where undefined
     "Every metric in `n_boot` test sets with resampled patients."
@@ -166,7 +166,7 @@ def _who(d, labels, metrics=None, **kwargs):
     "Who stands behind the rows of an arm."
     return _Patients(*arrays(d, labels), labels, _patient_codes(d.patient)[0], **kwargs)
 
-# %% ../../nbs/21_eval.stats.ipynb #42d9d590
+# %% ../../nbs/21_eval.stats.ipynb #1e6fd960
 def report(
     predictions:pd.DataFrame, # a predictions table
     level:float=.95, # of the intervals
@@ -174,7 +174,7 @@ def report(
     seed:int=0, # names the resamples
     part:str="test", # which part to measure
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5, # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5, # for independent labels: a number, one for each label, or a dict of these by arm
     metrics:tuple=None # names of metrics; None: all
 )->pd.DataFrame: # columns METRIC_COLUMNS
     "Every metric of every arm with its patient-clustered interval. Raises `DataError` for a table that is not sound."
@@ -197,10 +197,10 @@ def _groups(predictions, by):
     group = predictions[by] if isinstance(by, str) else predictions.id.map(by)
     return group.astype(object).where(group.notna() & (group != ""), "unknown"),by if isinstance(by, str) else by.name
 
-# %% ../../nbs/21_eval.stats.ipynb #9e7e5d00
+# %% ../../nbs/21_eval.stats.ipynb #57e760c9
 def by_group(
     predictions:pd.DataFrame, # a predictions table
-    by, # a column of it, or a Series of groups with image ids as its index
+    by:str|pd.Series, # a column of it, or a Series of groups with image ids as its index
     part:str="test", # which part to measure
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
     **kwargs # of `report`
@@ -213,9 +213,9 @@ def by_group(
         out.append(table.assign(by=name, group=g, patients=d.patient.nunique())[["by","group","patients",*METRIC_COLUMNS]])
     return pd.concat(out, ignore_index=True)
 
-# %% ../../nbs/21_eval.stats.ipynb #2fbf8c98
+# %% ../../nbs/21_eval.stats.ipynb #0f2ea632
 def age_groups(
-    ages, # years, NaN where unknown (n,)
+    ages:np.ndarray|pd.Series|list, # years, NaN where unknown (n,)
     edges:tuple=(18,40,60,80) # first year of each group but the first
 )->pd.Series: # such as "0-17", "80+", "unknown" (n,)
     "Ages as groups. The index of `ages`, if it has one, is kept."
@@ -353,7 +353,7 @@ def _two(predictions, arm_a, arm_b, metric, part, n_boot, seed, exclusive, thres
     tables = _same_test({f"arm {arm!r}":_arm(predictions, arm) for arm in (arm_a,arm_b)}, labels)
     return labels,[_run(d, arm, part, labels, metric, n_boot, seed, exclusive, threshold) for arm,d in zip((arm_a,arm_b), tables)]
 
-# %% ../../nbs/21_eval.stats.ipynb #262dd33e
+# %% ../../nbs/21_eval.stats.ipynb #a2721c88
 def compare(
     predictions:pd.DataFrame, # a predictions table that holds both arms
     arm_a:str, # the arm in question
@@ -365,7 +365,7 @@ def compare(
     seed:int=0, # names the resamples
     part:str="test", # which part
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5 # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5 # for independent labels: a number, one for each label, or a dict of these by arm
 )->Difference: # print it to read it
     "Paired, patient-clustered bootstrap of a difference. Raises `DataError` for arms on different test sets."
     _,(a,b) = _two(predictions, arm_a, arm_b, metric, part, n_boot, seed, exclusive, threshold)
@@ -416,9 +416,9 @@ def _normal(d, se, note):
     reach = norm.ppf((1+d.level)/2)*se
     return replace(d, low=max(d.value-reach, -1.), high=min(d.value+reach, 1.), p=float(2*norm.sf(abs(d.value)/se)), reason=note)
 
-# %% ../../nbs/21_eval.stats.ipynb #ad9e5105
+# %% ../../nbs/21_eval.stats.ipynb #f808c68c
 def holm(
-    p # p-values (m,), NaN where there was no test
+    p:np.ndarray|pd.Series|list # p-values (m,), NaN where there was no test
 )->np.ndarray: # adjusted, NaN stays NaN (m,)
     "Holm's adjusted p-values: below .05 they keep the chance of any false finding at 5 %."
     p = np.asarray(p, float); out = np.full(p.shape, np.nan)
@@ -426,7 +426,7 @@ def holm(
     out[order] = np.minimum(np.maximum.accumulate(p[order]*np.arange(len(order), 0, -1)), 1)
     return out
 
-# %% ../../nbs/21_eval.stats.ipynb #0c587dc4
+# %% ../../nbs/21_eval.stats.ipynb #ff4978c0
 def compare_labels(
     predictions:pd.DataFrame, # a predictions table that holds both arms
     arm_a:str, # the arm in question
@@ -438,7 +438,7 @@ def compare_labels(
     seed:int=0, # names the resamples
     part:str="test", # which part
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5 # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5 # for independent labels: a number, one for each label, or a dict of these by arm
 )->pd.DataFrame: # a row per label: the fields of a `Difference`, p_holm, verdict
     "Two arms label by label. A verdict holds after Holm's correction; the interval is that of the label alone."
     if test not in ("bootstrap","delong"): raise ParameterError(f"there is no test {test!r}", "choose bootstrap or delong")
@@ -455,9 +455,9 @@ def compare_labels(
 # %% ../../nbs/21_eval.stats.ipynb #f0a0a4a1
 _FIELDS = ["arm_a","arm_b","metric","label","value","low","high","level","p","n","patients","reason"]
 
-# %% ../../nbs/21_eval.stats.ipynb #e045f70f
+# %% ../../nbs/21_eval.stats.ipynb #30a8d0df
 def verdicts(
-    found # `Difference`s that answer one question: labels, or pairs of arms
+    found:list # `Difference`s that answer one question: labels, or pairs of arms
 )->pd.DataFrame: # a row for each: its fields, p_holm, verdict
     "Many differences as one table. A verdict holds after Holm's correction over its rows; an interval is that of its row alone."
     table = pd.DataFrame([{k:getattr(d, k) for k in _FIELDS} for d in found], columns=_FIELDS); table.insert(9, "p_holm", holm(table.p))
@@ -509,7 +509,7 @@ def _seed_row(runs, mean, arm, part, key, level):
     sd = np.std(each, ddof=1) if len(each) > 1 else np.nan
     return row | dict(low=low, high=high, reason="; ".join(x for x in (p.reason,note) if x), sd=sd)
 
-# %% ../../nbs/21_eval.stats.ipynb #2b20a599
+# %% ../../nbs/21_eval.stats.ipynb #fcece4af
 def report_seeds(
     predictions:pd.DataFrame, # a predictions table with a further column `seed`: the training run of each row
     level:float=.95, # of the intervals
@@ -517,7 +517,7 @@ def report_seeds(
     seed:int=0, # names the resamples
     part:str="test", # which part to measure
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5, # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5, # for independent labels: a number, one for each label, or a dict of these by arm
     metric:str=None # one metric; None: all
 )->pd.DataFrame: # METRIC_COLUMNS, then seeds (how many) and sd (over them; NaN for one seed)
     "Mean over seeds with the interval of that mean over patients, and the spread over seeds beside it."
@@ -537,7 +537,7 @@ def _seed_difference(runs, arm_a, arm_b, metric, label, level):
     each = tuple(a[s].points[key].value-b[s].points[key].value for s in a)
     return replace(_difference(arm_a, arm_b, metric, label, level, mean_a, mean_b), by_seed=each)
 
-# %% ../../nbs/21_eval.stats.ipynb #37def50a
+# %% ../../nbs/21_eval.stats.ipynb #5ab06aef
 def compare_seeds(
     predictions:pd.DataFrame, # a predictions table with a further column `seed`
     arm_a:str, # the arm in question
@@ -549,7 +549,8 @@ def compare_seeds(
     seed:int=0, # names the resamples
     part:str="test", # which part
     exclusive:bool=None, # exactly one class per image? `None`: look at the targets
-    threshold=.5 # for independent labels: a number, one for each label, or a dict of these by arm
+    threshold:float|np.ndarray|list|dict=.5 # for independent labels: a number, one for each label, or a dict of these by arm
 )->Difference: # of the means over seeds; `by_seed` has one difference for each
     "Paired difference of two arms over several seeds. Raises `DataError` for arms with different seeds."
-    return _seed_difference(_seed_runs(predictions, [arm_a,arm_b], metric, part, n_boot, seed, exclusive, threshold), arm_a, arm_b, metric, label, level)
+    runs = _seed_runs(predictions, [arm_a,arm_b], metric, part, n_boot, seed, exclusive, threshold)
+    return _seed_difference(runs, arm_a, arm_b, metric, label, level)

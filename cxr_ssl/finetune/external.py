@@ -5,21 +5,21 @@
 # %% auto #0
 __all__ = ['Banks', 'external_test']
 
-# %% ../../nbs/53_finetune.external.ipynb #959c8f95
+# %% ../../nbs/53_finetune.external.ipynb #849555c1
 import numpy as np, pandas as pd
 from dataclasses import replace
 from fastcore.basics import patch
 from ..core import DataError
 from ..data.manifest import concat
 from ..data.quality import near_duplicates
-from ..data.splits import groups, split
+from ..data.splits import Protocol, groups, split
 
-# %% ../../nbs/53_finetune.external.ipynb #8fbfbb1c
+# %% ../../nbs/53_finetune.external.ipynb #63a59c44
 class Banks:
     "Several Banks as one, by image id: as much of a Bank as loaders, baselines and comparisons need."
     def __init__(self,
-        banks, # where pixels come from
-        manifests=None # which of their images, one Manifest for each; all if not given
+        banks:list|tuple, # where pixels come from
+        manifests:list|tuple=None # which of their images, one Manifest for each; all if not given
     ):
         self.banks,manifests = list(banks),list(manifests or [b.manifest for b in banks])
         self.manifest = concat(manifests)
@@ -28,13 +28,13 @@ class Banks:
         for k,m in enumerate(manifests): self._owner[np.isin(self.ids, m.ids)] = k
 
     def rows(self,
-        ids # image ids (n,)
+        ids:np.ndarray|list # image ids (n,)
     )->np.ndarray: # int (n,)
         "Where images stand in the manifest. Raises `DataError` naming an id that is not there."
         self.manifest.rows(ids)
         return self._index.get_indexer(np.asarray(ids).astype(np.uint64))
 
-# %% ../../nbs/53_finetune.external.ipynb #6fb0e06d
+# %% ../../nbs/53_finetune.external.ipynb #d12da055
 @patch
 def _each(self:Banks, what, ids):
     "What the method `what` of the Banks gives for each image, in order."
@@ -48,14 +48,14 @@ def _each(self:Banks, what, ids):
 
 @patch
 def images(self:Banks,
-    ids # image ids (n,)
+    ids:np.ndarray|list # image ids (n,)
 )->list: # a uint8 array (height, width) for each id
     "The pixels of images."
     return self._each("images", ids)
 
 @patch
 def shapes(self:Banks,
-    ids # image ids (n,)
+    ids:np.ndarray|list # image ids (n,)
 )->np.ndarray: # int (n, 2): height and width, pixels
     "Height and width of images."
     return np.array(self._each("shapes", ids), int).reshape(-1, 2)
@@ -71,10 +71,10 @@ def _tied(both, ids, seen, near):
     group = pd.Series(groups(m), index=m.ids)
     return np.isin(group[ids].to_numpy(), group[seen].to_numpy())
 
-# %% ../../nbs/53_finetune.external.ipynb #34817f3f
+# %% ../../nbs/53_finetune.external.ipynb #0b33a7b8
 def external_test(
     bank, # what the model is trained on
-    protocol, # of its manifest
+    protocol:Protocol, # of its manifest
     other, # a Bank of another dataset
     near:bool=True # look for near duplicates too? They are found by the pixels in the Banks
 )->tuple: # `Banks` of both, a Protocol whose test part is the other's labelled images, and a table of what was left out and why

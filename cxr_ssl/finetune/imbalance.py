@@ -24,19 +24,19 @@ def _check_counts(counts, labels):
                         "leave the class out of labels=, or split the data so that every part holds it")
     return counts
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #dd918d2b
+# %% ../../nbs/50_finetune.imbalance.ipynb #2b0233e9
 def effective_number(
-    counts, # images per class (k,)
+    counts:np.ndarray|list, # images per class (k,)
     beta:float=.999 # how much a further image still adds, from 0 (nothing) to below 1 (nearly all)
 )->np.ndarray: # float64 (k,), from 1 to `counts`
     "How many different images a class is worth (Cui et al. 2019, arXiv 1901.05555, equation 2)."
     if not 0 <= beta < 1: raise ParameterError(f"beta={beta} is not from 0 to below 1", "the paper tries .9, .99, .999 and .9999")
     return (1-beta**np.asarray(counts, dtype=np.float64))/(1-beta)
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #74b43810
+# %% ../../nbs/50_finetune.imbalance.ipynb #8c507627
 def class_weights(
-    counts, # images per class in the training part (k,)
-    labels=None, # class names (k,), for the error message
+    counts:np.ndarray|list, # images per class in the training part (k,)
+    labels:list|tuple=None, # class names (k,), for the error message
     beta:float=None # count by `effective_number` with this; None counts images
 )->np.ndarray: # float64 (k,), inverse to the counts, mean 1
     "Weights for cross-entropy: inverse frequency with mean 1. Raises `DataError` for a class with no image."
@@ -44,10 +44,10 @@ def class_weights(
     weights = 1/(counts if beta is None else effective_number(counts, beta))
     return weights/weights.mean()
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #d500f0f8
+# %% ../../nbs/50_finetune.imbalance.ipynb #b96bc93b
 def pos_weights(
-    targets, # 1, 0 or NaN (n,k)
-    labels=None, # label names (k,), for the error message
+    targets:np.ndarray|list, # 1, 0 or NaN (n,k)
+    labels:list|tuple=None, # label names (k,), for the error message
     beta:float=None # count by `effective_number` with this; None counts images
 )->np.ndarray: # float64 (k,), negatives per positive
     "Weights of the positive answers in binary cross-entropy. Raises `DataError` for a label without a positive or a negative."
@@ -59,10 +59,10 @@ def pos_weights(
         raise DataError(f"label {name} is positive in every image of the training part", "leave the label out of labels=")
     return negative/positive if beta is None else effective_number(negative, beta)/effective_number(positive, beta)
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #0a654612
+# %% ../../nbs/50_finetune.imbalance.ipynb #0bb9bd70
 def sample_weights(
-    targets, # 1, 0 or NaN (n,k); one class per image or several findings
-    labels=None # label names (k,), for the error message
+    targets:np.ndarray|list, # 1, 0 or NaN (n,k); one class per image or several findings
+    labels:list|tuple=None # label names (k,), for the error message
 )->np.ndarray: # float64 (n,), positive, mean 1
     "Chances for sampling with replacement: inverse frequency of each image's rarest label, 'none' being a label too."
     targets = np.asarray(targets, dtype=np.float64)
@@ -121,12 +121,12 @@ def focal_loss(
     costs,shares = _answers(logits, targets, weight, exclusive)
     return (shares*focal(costs, gamma)).sum(-1)
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #662b0838
+# %% ../../nbs/50_finetune.imbalance.ipynb #a9bf1c28
 class ClassLoss(nn.Module):
     "Cross-entropy (one class per image) or masked binary cross-entropy (several findings), weighed and focal if asked."
     def __init__(self,
         exclusive:bool, # one class per image, or several findings
-        weight=None, # class weights, or weights of the positive answers (k,)
+        weight:np.ndarray|torch.Tensor=None, # class weights, or weights of the positive answers (k,)
         gamma:float=0. # focusing; 0 is none
     ):
         super().__init__()
@@ -150,7 +150,7 @@ def activation(self:ClassLoss,
     "Softmax for classes, sigmoid for findings."
     return logits.softmax(1) if self.exclusive else logits.sigmoid()
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #5f92b413
+# %% ../../nbs/50_finetune.imbalance.ipynb #fe99b6b4
 STRATEGIES = ("none", "weighted", "effective", "oversample", "focal")
 
 def parse_imbalance(
@@ -161,7 +161,8 @@ def parse_imbalance(
     for n in names:
         if n in STRATEGIES: continue
         raise ParameterError(f"imbalance={imbalance!r}: {n!r} is not a strategy", suggest(n, STRATEGIES) + ", joined by +")
-    if {"weighted","effective"} <= {*names}: raise ParameterError(f"imbalance={imbalance!r} asks for two sets of class weights", "choose weighted or effective")
+    if {"weighted","effective"} <= {*names}:
+        raise ParameterError(f"imbalance={imbalance!r} asks for two sets of class weights", "choose weighted or effective")
     return set(names)-{"none"}
 
 # %% ../../nbs/50_finetune.imbalance.ipynb #8d5cbc27
@@ -171,32 +172,36 @@ def _weight(targets, names, beta, labels, exclusive):
     beta = beta if "effective" in names else None
     return class_weights((targets == 1).sum(0), labels, beta) if exclusive else pos_weights(targets, labels, beta)
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #47b94a70
+# %% ../../nbs/50_finetune.imbalance.ipynb #6a774e11
 def make_loss(
-    targets, # labels of the training part (n,k)
+    targets:np.ndarray|list, # labels of the training part (n,k)
     imbalance:str="none", # see `parse_imbalance`
     gamma:float=2., # focusing, used when `imbalance` has "focal"
-    labels=None, # label names (k,), for error messages
+    labels:list|tuple=None, # label names (k,), for error messages
     exclusive:bool=None, # one class per image? None: look at the targets
     beta:float=.999 # see `effective_number`, used when `imbalance` has "effective"
 )->ClassLoss: # the loss: cross-entropy when every image has exactly one class
     "The loss that `imbalance` asks for, weighed by the training part's labels. Raises `DataError`, `ParameterError`."
     targets,names = np.asarray(targets),parse_imbalance(imbalance)
     if exclusive is None: exclusive = is_exclusive(targets)
-    elif exclusive and not is_exclusive(targets): raise DataError("exclusive=True, but some images do not have exactly one class", "use exclusive=False, or leave those images out")
+    elif exclusive and not is_exclusive(targets):
+        raise DataError("exclusive=True, but some images do not have exactly one class", "use exclusive=False, or leave those images out")
     _check_counts((targets == 1).sum(0), labels)
     return ClassLoss(exclusive, _weight(targets, names, beta, labels, exclusive), gamma if "focal" in names else 0.)
 
-# %% ../../nbs/50_finetune.imbalance.ipynb #fd99a945
+# %% ../../nbs/50_finetune.imbalance.ipynb #dc545f35
 MIXES = ("real","both","balanced","synthetic")
 
 def _fill_up(real, made, labels, gen):
     "Rows of `made` that bring every class up to the largest in `real`."
-    if not (is_exclusive(real) and is_exclusive(made)): raise DataError("only classes that exclude each other can be balanced", "use both, or labels of which each image has one")
+    if not (is_exclusive(real) and is_exclusive(made)):
+        raise DataError("only classes that exclude each other can be balanced", "use both, or labels of which each image has one")
     n,rows = real.sum(0).astype(int),[]
     for c,need in enumerate(n.max()-n):
         own = np.flatnonzero(made[:,c] == 1)
-        if len(own) < need: raise DataError(f"class {labels[c]!r} needs {need:,} generated images to be as large as the largest, and there are {len(own):,}", "draw more")
+        if len(own) < need:
+            raise DataError(f"class {labels[c]!r} needs {need:,} generated images to be as large as the largest, and there are {len(own):,}",
+                            "draw more")
         rows.append(gen.permutation(own)[:need])
     return np.sort(np.concatenate(rows))
 
@@ -204,11 +209,12 @@ def mix_rows(
     real:np.ndarray, # targets of real images (n,k)
     made:np.ndarray, # targets of generated images (m,k)
     mix:str="real", # one of `MIXES`
-    labels=None, # their names, for messages (k,)
+    labels:list|tuple=None, # their names, for messages (k,)
     seed:int=0 # names which generated images fill up a class
 )->tuple: # rows of `real`, rows of `made`
     "Which real and which generated images are learned from. Raises `ParameterError`, `DataError` where generated ones are lacking."
     if mix not in MIXES: raise unknown("mix", mix, MIXES)
-    if mix != "real" and not len(made): raise ParameterError(f"mix={mix}, but there are no generated images with labels", "name their folder with synthetic=")
+    if mix != "real" and not len(made):
+        raise ParameterError(f"mix={mix}, but there are no generated images with labels", "name their folder with synthetic=")
     if mix == "balanced": return np.arange(len(real)),_fill_up(real, made, labels or range(real.shape[1]), rng(seed, "mix"))
     return np.arange(len(real)*(mix != "synthetic")),np.arange(len(made)*(mix != "real"))

@@ -5,13 +5,14 @@
 # %% auto #0
 __all__ = ['export_classifier', 'load_classifier', 'Predictor', 'predict_image', 'main']
 
-# %% ../../nbs/54_finetune.predict.ipynb #15fb5bee
+# %% ../../nbs/54_finetune.predict.ipynb #34d34752
 import argparse, json, sys
 import numpy as np, pandas as pd, safetensors.torch, torch
 from fastcore.basics import patch
 from pathlib import Path
 from PIL import Image
 from ..core import CxrError, DataError, RecordError, WeightsError, atomic_path, pick_device, read_json, write_json
+from ..data.bank import Bank
 from ..data.images import Preprocess, decode
 from ..data.loaders import normalise
 from ..data.manifest import _finisher
@@ -31,17 +32,18 @@ def _fitted(table, column):
     "Label -> value and reason, from a table of temperatures or thresholds."
     return {r["label"]:dict(value=None if np.isnan(r[column]) else r[column], reason=r["reason"]) for r in table.to_dict("records")}
 
-# %% ../../nbs/54_finetune.predict.ipynb #c78cbf27
+# %% ../../nbs/54_finetune.predict.ipynb #644eeaeb
 def export_classifier(
     model:Classifier, # trained
-    folder, # where the two files are written: the run folder
+    folder:str|Path, # where the two files are written: the run folder
     predictions:pd.DataFrame, # the model's predictions table; its rows of the part "valid" are used
-    bank, # what the model was trained on: how its images were prepared
+    bank:Bank, # what the model was trained on: how its images were prepared
     **about # more to write down: plain values
 )->Path: # the folder
     "Write `classifier.safetensors` and `classifier.json`. Raises `DataError` without predictions on valid, `DiskError`."
     rows = predictions[predictions.part == "valid"]
-    if rows.arm.nunique() != 1: raise DataError(f"the predictions on valid are of {rows.arm.nunique()} arms", "give those of this model, on the valid part")
+    if rows.arm.nunique() != 1:
+        raise DataError(f"the predictions on valid are of {rows.arm.nunique()} arms", "give those of this model, on the valid part")
     heat = fit_temperature(rows, exclusive=model.exclusive)
     cool = apply_temperature(rows, heat.fillna(dict(temperature=1.)))
     threshold = {} if model.exclusive else _fitted(choose_thresholds(cool, "f1", exclusive=False), "threshold")
@@ -63,19 +65,21 @@ def _read_info(run):
     if (run/"encoder.json").is_file(): raise RecordError(f"{run} holds an encoder, but no classifier", f"train one: cxr_run finetune weights={run}")
     raise RecordError(f"{run} holds no classifier", "give the folder of a run of cxr_run finetune that has come to its end")
 
-# %% ../../nbs/54_finetune.predict.ipynb #5868c3e9
+# %% ../../nbs/54_finetune.predict.ipynb #32dc93b0
 def load_classifier(
-    run # folder that `export_classifier` has written to
+    run:str|Path # folder that `export_classifier` has written to
 )->tuple: # the `Classifier`, and a dict of what was saved with it
     "A trained classifier, in evaluation mode. Raises `RecordError`, `WeightsError`."
     info,file = _read_info(run),Path(run)/"classifier.safetensors"
     net = make_encoder(info["encoder"]["name"], size=info["encoder"]["size"])
     model = Classifier(net, info["labels"], info["dropout"], info["mean"], info["std"], info["size"])
     try: tensors = safetensors.torch.load_file(file)
-    except (OSError, safetensors.SafetensorError) as e: raise WeightsError(f"{file} is missing or damaged ({e})", "run the experiment again") from None
+    except (OSError, safetensors.SafetensorError) as e:
+        raise WeightsError(f"{file} is missing or damaged ({e})", "run the experiment again") from None
     load_strict(model, tensors, file)
     if parameter_hash(tensors) != info["parameter_hash"]:
-        raise WeightsError(f"{file} does not hold the parameters that classifier.json names", "the two files are not of one run: run the experiment again")
+        raise WeightsError(f"{file} does not hold the parameters that classifier.json names",
+                           "the two files are not of one run: run the experiment again")
     model.exclusive = info["exclusive"]
     return model.eval(),info
 
@@ -101,12 +105,12 @@ def _pixels(image, window):
     if np.ptp(x) == 0: raise DataError(f"{name} has one grey level only: there is nothing to see", "check the file")
     return x,name
 
-# %% ../../nbs/54_finetune.predict.ipynb #26dfe9da
+# %% ../../nbs/54_finetune.predict.ipynb #01c7342f
 class Predictor:
     "The classifier of a run, for one image at a time. Raises `RecordError`, `WeightsError`."
     def __init__(self,
-        run, # folder of a run of fine-tuning
-        device="auto" # where to compute, see `pick_device`
+        run:str|Path, # folder of a run of fine-tuning
+        device:str|torch.device="auto" # where to compute, see `pick_device`
     ):
         model,self.info = load_classifier(run)
         self.run,self.device = Path(run),pick_device(str(device))
@@ -114,15 +118,16 @@ class Predictor:
         steps = self.info["preprocess"]
         self.finish = _finisher(self.info["side"], Preprocess(**steps) if steps else None)
 
-    def __repr__(self): return f"Predictor of {', '.join(self.info['labels'])}, {self.info['encoder']['name']}, {self.info['size']} pixels, from {self.run}"
+    def __repr__(self):
+        return f"Predictor of {', '.join(self.info['labels'])}, {self.info['encoder']['name']}, {self.info['size']} pixels, from {self.run}"
 
-# %% ../../nbs/54_finetune.predict.ipynb #3cca176e
+# %% ../../nbs/54_finetune.predict.ipynb #09b03e9b
 @patch
 @torch.inference_mode()
 def scores(self:Predictor,
-    image, # file (PNG, JPEG, DICOM, …), or grey levels as uint8 (h,w)
-    mask=None, # lung mask file, where the classifier was trained with masks
-    window=0 # of a DICOM file, see `decode`
+    image:str|Path|np.ndarray, # file (PNG, JPEG, DICOM, …), or grey levels as uint8 (h,w)
+    mask:str|Path=None, # lung mask file, where the classifier was trained with masks
+    window:int=0 # of a DICOM file, see `decode`
 )->np.ndarray: # float64 (k,)
     "What the network says, before any calibration. Raises `DataError` for what is no radiograph."
     x,name = _pixels(image, window)
@@ -143,12 +148,12 @@ def _notes(T, why, at, lost):
     line = [f"no threshold: {w}" if w and np.isnan(a) else "" for a,w in zip(at, lost)]
     return ["; ".join(filter(None, pair)) for pair in zip(heat, line)]
 
-# %% ../../nbs/54_finetune.predict.ipynb #b159d5fa
+# %% ../../nbs/54_finetune.predict.ipynb #66b94935
 @patch
 def __call__(self:Predictor,
-    image, # file (PNG, JPEG, DICOM, …), or grey levels as uint8 (h,w)
-    mask=None, # lung mask file, where the classifier was trained with masks
-    window=0 # of a DICOM file, see `decode`
+    image:str|Path|np.ndarray, # file (PNG, JPEG, DICOM, …), or grey levels as uint8 (h,w)
+    mask:str|Path=None, # lung mask file, where the classifier was trained with masks
+    window:int=0 # of a DICOM file, see `decode`
 )->pd.DataFrame: # a row for each label: label, score (at temperature), raw, threshold (NaN: none), positive (None: no threshold), note
     "The calibrated scores of one image. Raises `DataError` for what is no radiograph."
     i,raw = self.info,self.scores(image, mask, window)
@@ -159,13 +164,13 @@ def __call__(self:Predictor,
     positive = [bool(p) if i["exclusive"] or not np.isnan(a) else None for p,a in zip(said, at)]
     return pd.DataFrame(dict(label=i["labels"], score=score, raw=raw, threshold=at, positive=positive, note=_notes(T, why, at, lost)))
 
-# %% ../../nbs/54_finetune.predict.ipynb #aabcf737
+# %% ../../nbs/54_finetune.predict.ipynb #4737bbf0
 def predict_image(
-    image, # file (PNG, JPEG, DICOM, …), or grey levels as uint8 (h,w)
-    run, # folder of a run of fine-tuning
-    mask=None, # lung mask file, where the classifier was trained with masks
-    window=0, # of a DICOM file, see `decode`
-    device="auto" # where to compute
+    image:str|Path|np.ndarray, # file (PNG, JPEG, DICOM, …), or grey levels as uint8 (h,w)
+    run:str|Path, # folder of a run of fine-tuning
+    mask:str|Path=None, # lung mask file, where the classifier was trained with masks
+    window:int=0, # of a DICOM file, see `decode`
+    device:str|torch.device="auto" # where to compute
 )->pd.DataFrame: # as `Predictor` gives it; `attrs` holds the disclaimer
     "What the classifier of a run says of one image. Raises `DataError`, `RecordError`, `WeightsError`."
     table = Predictor(run, device)(image, mask, window)
@@ -193,9 +198,9 @@ def _parser():
     parser.add_argument("--json", action="store_true", help="print JSON")
     return parser
 
-# %% ../../nbs/54_finetune.predict.ipynb #f2b3d1a8
+# %% ../../nbs/54_finetune.predict.ipynb #6214a160
 def main(
-    argv=None # words of the command line; those of this process if not given
+    argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 2 refused
     "The command `cxr_predict`."
     try:

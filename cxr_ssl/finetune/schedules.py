@@ -5,12 +5,13 @@
 # %% auto #0
 __all__ = ['SCHEDULES', 'EarlyStop', 'Plateau', 'fit_schedule', 'EMA', 'extras']
 
-# %% ../../nbs/52_finetune.schedules.ipynb #6488aed0
+# %% ../../nbs/52_finetune.schedules.ipynb #bbc77e19
 import numpy as np, torch
 from fastai.callback.core import CancelFitException
 from fastai.callback.mixup import MixUp
 from fastai.callback.schedule import ParamScheduler
 from fastai.callback.training import GradientClip
+from fastai.learner import Learner
 from fastcore.basics import patch
 from ..core import CxrError, ParameterError, unknown
 from ..optimise import warmup_cosine
@@ -104,14 +105,14 @@ def _step(lrs, epochs, every=5, factor=.1):
 
 def _plateau(lrs, epochs, **options): return Plateau(**options)
 
-# %% ../../nbs/52_finetune.schedules.ipynb #5424afb8
+# %% ../../nbs/52_finetune.schedules.ipynb #b8a3b7c0
 SCHEDULES = dict(one_cycle=None, cosine=_cosine, step=_step, plateau=_plateau)
 
 def fit_schedule(
-    learn, # from `finetune_learner`
+    learn:Learner, # from `finetune_learner`
     epochs:int, # passes over the train part
     schedule:str="one_cycle", # a key of `SCHEDULES`
-    lr=None, # the highest learning rate, or a slice for the groups of layers; the learner's own if not given
+    lr:float|slice=None, # the highest learning rate, or a slice for the groups of layers; the learner's own if not given
     **options # of the schedule, see the table
 ):
     "Train with a schedule by name; killed, the same call goes on. Raises `ParameterError`."

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['Classifier', 'classifier', 'layer_groups', 'ValidAUC', 'Stages', 'finetune_learner', 'predict']
 
-# %% ../../nbs/51_finetune.training.ipynb #4992623d
+# %% ../../nbs/51_finetune.training.ipynb #e8b62f2f
 import copy
 import numpy as np, pandas as pd, torch
 from fastai.data.core import DataLoaders
@@ -18,20 +18,22 @@ from ..training import FitCallback, KeepBest, make_learner
 from ..encoders import parameter_hash
 from ..data.labels import is_exclusive
 from ..data.loaders import ViewLoader, normalise
-from ..data.views import make_views, plain, supervised
+from ..data.splits import Protocol
+from ..data.views import Recipe, make_views, plain, supervised
 from ..eval.metrics import auc, predictions_table
 from .imbalance import make_loss, parse_imbalance, sample_weights
+from ..record import Record
 
-# %% ../../nbs/51_finetune.training.ipynb #1f3c313c
+# %% ../../nbs/51_finetune.training.ipynb #68da4f10
 class Classifier(nn.Module):
     "Encoder, linear head, label names and preprocessing. Gives logits (n,k). Make one with `classifier`."
     def __init__(self,
         encoder:nn.Module, # (n,1,size,size) to (n,num_features); owned by this model
-        labels, # label names (k,)
+        labels:list|tuple, # label names (k,)
         dropout:float, # share of features dropped before the head, 0 to 1
         mean:float, # what becomes 0, as a share of white
         std:float, # what becomes 1, as a share of white
-        size:int # side of the pictures, pixels
+        size:int # side of the images, pixels
     ):
         super().__init__()
         self.encoder,self.labels = encoder,tuple(labels)
@@ -40,7 +42,7 @@ class Classifier(nn.Module):
         self.exclusive,self.meaning = None,{} # known once there is a task
 
     def forward(self,
-        x:torch.Tensor # normalised pictures (n,1,size,size), or what the encoder made of them (n,num_features)
+        x:torch.Tensor # normalised images (n,1,size,size), or what the encoder made of them (n,num_features)
     )->torch.Tensor: # logits (n,k)
         "Score each label."
         return self.head(self.drop(x if x.ndim == 2 else self.encoder(x)))
@@ -58,20 +60,21 @@ def _seeded(seed, make):
         torch.manual_seed(seed)
         return make()
 
-# %% ../../nbs/51_finetune.training.ipynb #0a2b7696
+# %% ../../nbs/51_finetune.training.ipynb #23448f22
 def _check_size(encoder, size):
     "Refuse a size that the encoder was not made for: a ViT holds one position for each of its patches."
     if hasattr(encoder, "patch_embed") and size != encoder.cxr["size"]:
-        raise ParameterError(f"size={size}, but this {encoder.cxr['name']} was made for {encoder.cxr['size']} pixels", f"make it with encoder({encoder.cxr['name']!r}, size={size})")
+        raise ParameterError(f"size={size}, but this {encoder.cxr['name']} was made for {encoder.cxr['size']} pixels",
+                             f"make it with encoder({encoder.cxr['name']!r}, size={size})")
 
-# %% ../../nbs/51_finetune.training.ipynb #800fe45c
+# %% ../../nbs/51_finetune.training.ipynb #82d399f8
 def classifier(
     encoder:nn.Module, # made by `encoder`; copied, never changed
-    labels, # label names (k,)
+    labels:list|tuple, # label names (k,)
     dropout:float=0., # share of features dropped before the head, 0 to 1
     mean:float=None, # what becomes 0, as a share of white; the encoder's own if not given
     std:float=None, # what becomes 1, as a share of white; the encoder's own if not given
-    size:int=None, # side of the pictures, pixels; the encoder's own if not given
+    size:int=None, # side of the images, pixels; the encoder's own if not given
     seed:int=0 # of the head's weights: arms with equal seeds have equal heads
 )->Classifier: # with a deep copy of the encoder; `start_hash` names the weights it begins with
     "A classifier on a fresh copy of `encoder`. Raises `ParameterError`."
@@ -83,13 +86,13 @@ def classifier(
     model.start_hash = parameter_hash(model.encoder)
     return model
 
-# %% ../../nbs/51_finetune.training.ipynb #ad570700
+# %% ../../nbs/51_finetune.training.ipynb #f0f33cc9
 @patch
 def inputs(self:Classifier,
     bank, # where pixels come from
-    ids # image ids (n,)
+    ids:np.ndarray|list # image ids (n,)
 )->torch.Tensor: # float32 (n,1,size,size), on the model's device
-    "Pictures as this model takes them, whole and without anything random."
+    "Images as this model takes them, whole and without anything random."
     pixels, = make_views(bank, plain(self.size), 0, 0, np.asarray(ids))
     return normalise(torch.from_numpy(pixels).to(self.head.weight.device), self.mean, self.std)
 
@@ -106,7 +109,7 @@ def layer_groups(
         names = [[n for n in named if n.split(".")[0] == top] for top in tops]
     return [[named[n] for n in group] for group in names] + [list(model.head.parameters())]
 
-# %% ../../nbs/51_finetune.training.ipynb #e6325aa0
+# %% ../../nbs/51_finetune.training.ipynb #648d8fdd
 def _targets(model, bank, ids):
     "Targets (n,k) of `ids` for the model's labels: 0 to 1, or NaN where nothing is to be learned."
     values = bank.manifest.targets(ids, model.labels, **model.meaning)
@@ -123,14 +126,16 @@ def _measurable(targets):
 def _check_parts(bank, protocol, targets):
     "Refuse another manifest's protocol, an empty part, and a valid part in which no label can be measured."
     if protocol.manifest_hash != bank.manifest.hash:
-        raise DataError(f"the protocol was made for manifest {protocol.manifest_hash[:8]}, the bank holds {bank.manifest.hash[:8]}", "split the bank's manifest")
+        raise DataError(f"the protocol was made for manifest {protocol.manifest_hash[:8]}, the bank holds {bank.manifest.hash[:8]}",
+                        "split the bank's manifest")
     for part,t in targets.items():
         if not len(t): raise DataError(f"the {part} part is empty", f"split with a share for {part}")
     t = _measurable(targets["valid"])
     if not ((t == 1).any(0) & (t == 0).any(0)).any():
-        raise DataError("no class of the valid part has both positive and negative images, so no epoch can be chosen", "split with a larger valid share")
+        raise DataError("no class of the valid part has both positive and negative images, so no epoch can be chosen",
+                        "split with a larger valid share")
 
-# %% ../../nbs/51_finetune.training.ipynb #8b705b20
+# %% ../../nbs/51_finetune.training.ipynb #68e1468a
 class ValidAUC(Metric):
     "Mean over labels of the area under the ROC curve, on the whole valid part; labels without one are left out."
     name = "valid_auc"
@@ -145,7 +150,7 @@ class ValidAUC(Metric):
         self.scores.append(learn.loss_func.activation(learn.pred.detach().float()).cpu()); self.targets.append(learn.yb[0].cpu())
 
     @property
-    def value(self):
+    def value(self)->float:
         "The mean AUC; NaN if no label has one."
         values = auc(_measurable(torch.cat(self.targets).numpy()), torch.cat(self.scores).numpy())
         return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
@@ -172,10 +177,10 @@ def _task(model, bank, protocol, imbalance, gamma, beta):
     loss = make_loss(targets["train"], imbalance, gamma, model.labels, model.exclusive, beta)
     return targets,loss,sample_weights(targets["train"], model.labels) if "oversample" in names else None
 
-# %% ../../nbs/51_finetune.training.ipynb #c34c46c9
+# %% ../../nbs/51_finetune.training.ipynb #a7b38fc5
 @torch.no_grad()
 def _run(module, model, bank, ids, bs, device, threads):
-    "What `module`, all or part of `model`, gives for whole pictures, in evaluation mode (n,d); every module gets back the mode it had."
+    "What `module`, all or part of `model`, gives for whole images, in evaluation mode (n,d); every module gets back the mode it had."
     modes = [(m,m.training) for m in model.modules()]
     dl = ViewLoader(bank, ids, plain(model.size), bs=bs, device=device, threads=threads, mean=model.mean, std=model.std)
     try:
@@ -184,9 +189,9 @@ def _run(module, model, bank, ids, bs, device, threads):
     finally:
         for m,training in modes: m.training = training
 
-# %% ../../nbs/51_finetune.training.ipynb #851e6dc3
+# %% ../../nbs/51_finetune.training.ipynb #42cd0aec
 class _Features:
-    "What a model's encoder makes of the pictures of a Bank, computed once."
+    "What a model's encoder makes of the images of a Bank, computed once."
     def __init__(self, model, bank, ids, device, threads):
         self.bank,self.ids = bank,np.unique(ids)
         self.values = _run(model.encoder, model, bank, self.ids, 128, device, threads)
@@ -202,7 +207,7 @@ class _FeatureLoader(ViewLoader):
             yield self.bank.of(self.ids[at]),torch.from_numpy(self.targets[at])
 
 def _embedded(model, bank, dls, device, threads):
-    "The same loaders, with features in place of pictures."
+    "The same loaders, with features in place of images."
     made = _Features(model, bank, np.concatenate([dl.ids for dl in dls.loaders]), device, threads)
     return DataLoaders(*[dl.new(cls=_FeatureLoader, bank=made) for dl in dls.loaders], device=device)
 
@@ -243,26 +248,26 @@ def _about(model, protocol, mode, imbalance, gamma, beta, recipe):
     return dict(mode=mode, imbalance="+".join(sorted(parse_imbalance(imbalance))) or "none", gamma=gamma, beta=beta, recipe=recipe.hash,
                 size=model.size, mean=model.mean, std=model.std, start=model.start_hash, protocol=protocol.hash)
 
-# %% ../../nbs/51_finetune.training.ipynb #60f62787
+# %% ../../nbs/51_finetune.training.ipynb #445dd9b6
 def finetune_learner(
     model:Classifier, # made by `classifier`; this object is trained
     bank, # where pixels and labels come from
-    protocol, # of the bank's manifest; its train and valid parts are read, nothing else
+    protocol:Protocol, # of the bank's manifest; its train and valid parts are read, nothing else
     imbalance:str="none", # "none", "weighted", "effective", "oversample", "focal", or several joined by "+"
-    record=None, # a `Record`, for history and checkpoints
+    record:Record=None, # a `Record`, for history and checkpoints
     arm:str="model", # the name of this model in the record
     bs:int=32, # images per step
     lr:float=1e-3, # learning rate; the highest of a one-cycle fit
     wd:float=.01, # weight decay
-    size:int=None, # side of the pictures, kept in the model; the model's own if not given
+    size:int=None, # side of the images, kept in the model; the model's own if not given
     seed:int=0, # of order, views and dropout
-    device="auto", # where to train, see `pick_device`
+    device:str|torch.device="auto", # where to train, see `pick_device`
     gamma:float=2., # of the focal loss
     threads:int=None, # that make views; see `ViewLoader`
-    cbs=(), # further callbacks; what one says of itself in a dict `about` is kept with the checkpoints
+    cbs:list|tuple=(), # further callbacks; what one says of itself in a dict `about` is kept with the checkpoints
     mode:str="full", # "full": all of the model learns; "linear": the head alone, on features computed once
     beta:float=.999, # of the effective number of images
-    recipe=None, # views of the train part; `supervised` of that size if not given
+    recipe:Recipe=None, # views of the train part; `supervised` of that size if not given
     passes:int=1, # over the train part in one epoch: with few labels, several, so that the valid part is not scored after every few steps
     **kwargs # for `make_learner`
 )->Learner: # `fit*` trains, goes on after a kill, and leaves the best epoch's weights in the model
@@ -276,19 +281,21 @@ def finetune_learner(
     learn.splitter = _head if mode == "linear" else layer_groups
     return learn
 
-# %% ../../nbs/51_finetune.training.ipynb #82ff2f7f
+# %% ../../nbs/51_finetune.training.ipynb #6acdb250
 def predict(
     model:Classifier, # trained with `finetune_learner`
     bank, # where pixels and labels come from
-    ids, # image ids (n,)
+    ids:np.ndarray|list, # image ids (n,)
     part:str="test", # what these ids are called in the table
     arm:str="model", # what the model is called in the table
-    device="auto", # where to compute, see `pick_device`
+    device:str|torch.device="auto", # where to compute, see `pick_device`
     bs:int=64, # images at once
     threads:int=None # that make views; see `ViewLoader`
 )->pd.DataFrame: # columns PREDICTION_COLUMNS, then target_<label> and score_<label>; one row per id, in order
-    "Probabilities for whole pictures, at the size and normalisation the model was trained with. Raises `ParameterError`."
-    if model.exclusive is None: raise ParameterError("this classifier was not trained, so it is not known whether its labels are classes", "train it with finetune_learner, or set model.exclusive")
+    "Probabilities for whole images, at the size and normalisation the model was trained with. Raises `ParameterError`."
+    if model.exclusive is None:
+        raise ParameterError("this classifier was not trained, so it is not known whether its labels are classes",
+                             "train it with finetune_learner, or set model.exclusive")
     ids = np.asarray(ids, np.uint64)
     targets,logits = _measurable(_targets(model, bank, ids)),_run(model, model, bank, ids, bs, pick_device(str(device)), threads)
     scores = logits.softmax(1) if model.exclusive else logits.sigmoid()

@@ -26,7 +26,7 @@ from ..data.loaders import normalise
 from ..eval.plots import PALETTE, show_images, style
 from ..eval.stats import exact_interval, interval, patient_weights
 
-# %% ../../nbs/32_gan.fidelity.ipynb #0310e022
+# %% ../../nbs/32_gan.fidelity.ipynb #b2164d12
 class Gaussian:
     "Mean and covariance of features that come in batches."
     def __init__(self,
@@ -35,7 +35,7 @@ class Gaussian:
 
     def update(self,
         x:np.ndarray # features (b,d)
-    ): # itself
+    )->"Gaussian": # itself
         "Take in a batch."
         x = np.asarray(x, np.float64)
         if x.ndim != 2 or x.shape[1] != self.d: raise DataError(f"features of shape {x.shape}", f"give (n, {self.d})")
@@ -67,7 +67,7 @@ def __add__(self:Gaussian, other:Gaussian)->Gaussian:
     for g in (self,other): out._merge(g.n, g.mean, g._scatter)
     return out
 
-# %% ../../nbs/32_gan.fidelity.ipynb #4967aa0b
+# %% ../../nbs/32_gan.fidelity.ipynb #573c1c11
 def _moments(x):
     "Images, mean and covariance of a stream, of features (n,d), or of a pair (mean, cov) whose images nobody knows."
     if isinstance(x, tuple): return None,np.atleast_1d(np.asarray(x[0], float)),np.atleast_2d(np.asarray(x[1], float))
@@ -77,14 +77,15 @@ def _moments(x):
 
 def _factor(cov):
     "L with L @ L.T = cov; a covariance that is not one is refused."
-    if not np.isfinite(cov).all() or not np.allclose(cov, cov.T): raise DataError("this covariance is not symmetric and finite", "give that of features")
+    if not np.isfinite(cov).all() or not np.allclose(cov, cov.T):
+        raise DataError("this covariance is not symmetric and finite", "give that of features")
     w,v = eigh(cov)
     return v*np.sqrt(w.clip(0))
 
-# %% ../../nbs/32_gan.fidelity.ipynb #1bc4789d
+# %% ../../nbs/32_gan.fidelity.ipynb #d16b75ef
 def frechet(
-    a, # a `Gaussian`, features (n,d), or a tuple (mean, cov)
-    b # the same of what it is compared with
+    a:Gaussian|np.ndarray|tuple, # a `Gaussian`, features (n,d), or a tuple (mean, cov)
+    b:Gaussian|np.ndarray|tuple # the same of what it is compared with
 )->float: # 0 or more, in squared units of the features
     "Squared Fréchet distance of two Gaussians. Raises `DataError` where there are not more images than features."
     (_,ma,ca),(_,mb,cb) = _moments(a),_moments(b)
@@ -106,7 +107,7 @@ def _mmd(a, wa, b, wb):
         return (_sums(x, w, x, w)-alone)/(n*(n-1))
     return own(a, wa)+own(b, wb)-2*_sums(a, wa, b, wb)/(wa.sum(0)*wb.sum(0))
 
-# %% ../../nbs/32_gan.fidelity.ipynb #d348cec8
+# %% ../../nbs/32_gan.fidelity.ipynb #4daf86b6
 def _subsets(patients, m, subsets, gen):
     "Subsets of `m` rows by whole patients, as 0 and 1 (n,subsets); the last patient of one may be torn."
     codes = np.unique(patients, return_inverse=True)[1]; out = np.zeros((len(codes),subsets))
@@ -116,7 +117,7 @@ def _subsets(patients, m, subsets, gen):
 def kid(
     real:np.ndarray, # features (n,d)
     fake:np.ndarray, # features (m,d)
-    patients=None, # patient of each real image (n,); each for itself if not given
+    patients:np.ndarray=None, # patient of each real image (n,); each for itself if not given
     size:int=1000, # most images in a subset, of each side
     subsets:int=100, # how many
     level:float=.95, # of the interval
@@ -132,7 +133,7 @@ def kid(
     low,high = value+reach*(np.quantile(found, [(1-level)/2, (1+level)/2])-value)
     return float(value),float(low),float(high)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #3b94d0c8
+# %% ../../nbs/32_gan.fidelity.ipynb #3dce15a0
 class ClassShares:
     "Sums from which the Inception score is made, for images that come in batches."
     def __init__(self,
@@ -142,7 +143,7 @@ class ClassShares:
 
     def update(self,
         logits:torch.Tensor # (b,k)
-    ): # itself
+    )->"ClassShares": # itself
         "Take in a batch."
         logp = logits.double().log_softmax(1).cpu().numpy(); p = np.exp(logp)
         at = (self.n.sum()+np.arange(len(p))) % self.splits
@@ -194,12 +195,12 @@ def manifold(
         recall = np.maximum(recall, (d <= near_fake[at,None]).any(0)); closest = np.minimum(closest, d.min(0))
     return dict(precision=precision, density=density, recall=recall, coverage=(closest < wide).astype(float))
 
-# %% ../../nbs/32_gan.fidelity.ipynb #2a0cd209
+# %% ../../nbs/32_gan.fidelity.ipynb #57f54927
 def nearest(
     a:np.ndarray, # features (n,d)
     b:np.ndarray, # features (m,d)
-    patients_a=None, # patient of each row of `a`, with `patients_b`: nobody is held against himself
-    patients_b=None # patient of each row of `b`
+    patients_a:np.ndarray=None, # patient of each row of `a`, with `patients_b`: nobody is held against himself
+    patients_b:np.ndarray=None # patient of each row of `b`
 )->tuple: # distance (n,), row of `b` (n,); infinite and -1 where everybody in `b` is the same person
     "The nearest row of `b` for each row of `a`."
     codes = None if patients_a is None else np.unique(np.concatenate([patients_a, patients_b]).astype(str), return_inverse=True)[1]
@@ -261,11 +262,11 @@ def _name_of(folder):
     info = read_json(Path(folder)/"encoder.json", dict(name=str), WeightsError)
     return "-".join(info.get("method", "").split()+[info["name"]]),make_encoder(info["name"], weights=folder)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #21db4a42
+# %% ../../nbs/32_gan.fidelity.ipynb #5bcbca08
 def of_encoder(
-    encoder, # made by `encoder`, or a run folder that holds one
+    encoder:torch.nn.Module|str|Path, # made by `encoder`, or a run folder that holds one
     name:str="", # what values are called by; from the run folder if empty
-    device="auto" # where it runs, see `pick_device`
+    device:str|torch.device="auto" # where it runs, see `pick_device`
 )->Extractor: # features of `encoder`, in eval mode
     "An extractor with an encoder of ours. Raises `ParameterError`, `WeightsError`."
     if isinstance(encoder, (str,Path)): found,encoder = _name_of(encoder); name = name or found
@@ -279,17 +280,18 @@ def of_encoder(
         return encoder.eval()(normalise(x.to(device), **scale)).float().cpu().numpy()
     return Extractor(name, encoder.num_features, f"to {size} px, area average or bilinear", run)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #fe8fdcda
+# %% ../../nbs/32_gan.fidelity.ipynb #efb16869
 FID_WEIGHTS = pytorch_fid.FID_WEIGHTS_URL # where the published file is to be had; the end of its name begins its SHA-256
 
 def fid_file(
-    path=None # a file; None: where pytorch-fid keeps it, in torch's cache
+    path:str|Path=None # a file; None: where pytorch-fid keeps it, in torch's cache
 )->Path: # that exists
     "The file of the Inception weights. Raises `WeightsError` where there is none."
     cache = Path(torch.hub.get_dir())/"checkpoints"/Path(FID_WEIGHTS).name
     found = Path(path or cache)
     if found.is_file(): return found
-    raise WeightsError(f"the Inception weights of the FID are not at {tilde(found)}", f"get {FID_WEIGHTS} where there is a network, and name the file with "
+    raise WeightsError(f"the Inception weights of the FID are not at {tilde(found)}",
+                       f"get {FID_WEIGHTS} where there is a network, and name the file with "
                        f"inception=, or put it at {tilde(cache)}; distances on your own encoders need no such file")
 
 def _inception(file):
@@ -300,7 +302,7 @@ def _inception(file):
     except Exception as e: # torch raises many kinds
         raise WeightsError(f"{file} does not hold the Inception of pytorch-fid ({str(e).splitlines()[0]})", f"get {FID_WEIGHTS}") from None
 
-# %% ../../nbs/32_gan.fidelity.ipynb #12f63834
+# %% ../../nbs/32_gan.fidelity.ipynb #e0cd6ecb
 def to_inception(
     x:torch.Tensor # uint8 (b,h,w)
 )->torch.Tensor: # float32 (b,3,299,299), -1 to 1
@@ -309,8 +311,8 @@ def to_inception(
     return (x/127.5-1).expand(-1, 3, -1, -1)
 
 def of_inception(
-    path=None, # of the weights, see `fid_file`
-    device="auto" # where it runs, see `pick_device`
+    path:str|Path=None, # of the weights, see `fid_file`
+    device:str|torch.device="auto" # where it runs, see `pick_device`
 )->Extractor: # 2048 features and the logits of 1008 classes
     "An extractor with the Inception of the FID. Raises `WeightsError` at once where the weights cannot be had."
     file,device = fid_file(path),pick_device(str(device))
@@ -321,13 +323,14 @@ def of_inception(
         f = net(to_inception(torch.from_numpy(np.stack(x)).to(device)))
         return f.float().cpu().numpy(),(f@weight.T).cpu()
     true = digest.startswith(Path(FID_WEIGHTS).stem.split("-")[-1])
-    return Extractor("Inception 2015-12-05" if true else f"inception {digest[:8]}", 2048, "to 299 px, bicubic, antialiased, grey ×3; last pooling", run, fid=true)
+    return Extractor("Inception 2015-12-05" if true else f"inception {digest[:8]}", 2048, "to 299 px, bicubic, antialiased, grey ×3; last pooling",
+                     run, fid=true)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #a50c7060
+# %% ../../nbs/32_gan.fidelity.ipynb #c4d99edf
 def find_extractors(
-    encoders=(), # run folders, or a dict of names to run folders or encoders
-    inception=None, # file of the Inception weights; None: torch's cache, and a warning where it has none; "none": no Inception
-    device="auto" # where they run, see `pick_device`
+    encoders:list|tuple|dict=(), # run folders, or a dict of names to run folders or encoders
+    inception:str|Path=None, # file of the Inception weights; None: torch's cache, and a warning where it has none; "none": no Inception
+    device:str|torch.device="auto" # where they run, see `pick_device`
 )->list: # of `Extractor`: pixels first; one whose weights cannot be had has no `run`, and `how` says why
     "Everything that is going to look at the images. Raises `WeightsError` for a file or folder that was named and is not there."
     named = encoders.items() if isinstance(encoders, dict) else [("",e) for e in encoders]
@@ -402,7 +405,7 @@ class Side:
         at = ((self.labels == label) | (label == "all")) & ((self.half == half) | (half is None)); at = at[self.kept]
         return self.seen[name].rows[at],self.patients[self.kept[at]],self.kept[at]
 
-# %% ../../nbs/32_gan.fidelity.ipynb #822267aa
+# %% ../../nbs/32_gan.fidelity.ipynb #7f51277f
 def _halves(labels, patients, gen):
     "0 or 1 for each image: half of the patients of each class, patients whole."
     names,first,code = np.unique(patients, return_index=True, return_inverse=True)
@@ -414,21 +417,24 @@ def _batches(images, n, bs):
     "Batches of images: rows and a list. Raises `DataError` for what is not a grey square, or another number of them."
     batch,side,i = [],None,-1
     for i,im in enumerate(images):
-        if getattr(im, "dtype", None) != np.uint8 or np.ndim(im) != 2: raise DataError(f"image {i} is not grey and uint8", "give arrays (h,w) of uint8")
-        if im.shape[0] != im.shape[1]: raise DataError(f"image {i} has {im.shape[1]}×{im.shape[0]} pixels", "make all images square first, all in the same way")
+        if getattr(im, "dtype", None) != np.uint8 or np.ndim(im) != 2:
+            raise DataError(f"image {i} is not grey and uint8", "give arrays (h,w) of uint8")
+        if im.shape[0] != im.shape[1]:
+            raise DataError(f"image {i} has {im.shape[1]}×{im.shape[0]} pixels", "make all images square first, all in the same way")
         side = side or len(im)
-        if len(im) != side: raise DataError(f"image {i} has {len(im)} pixels on a side, those before have {side}", "make all images of one size first")
+        if len(im) != side:
+            raise DataError(f"image {i} has {len(im)} pixels on a side, those before have {side}", "make all images of one size first")
         batch.append(im)
         if len(batch) == bs: yield np.arange(i+1-bs, i+1),batch; batch = []
     if batch: yield np.arange(i+1-len(batch), i+1),batch
     if i+1 != n: raise DataError(f"{i+1} images, but {n} labels", "give one label for each image")
 
-# %% ../../nbs/32_gan.fidelity.ipynb #97fbb1fa
+# %% ../../nbs/32_gan.fidelity.ipynb #d8de19ab
 def describe(
     images, # uint8 grey squares of one size, any iterable; read once
-    labels, # class of each (n,)
-    patients=None, # patient of each (n,); each image for itself if None
-    extractors=None, # from `find_extractors`; pixels alone if None
+    labels:np.ndarray|list, # class of each (n,)
+    patients:np.ndarray|list=None, # patient of each (n,); each image for itself if None
+    extractors:list=None, # from `find_extractors`; pixels alone if None
     most:int=10_000, # of how many images features are kept, for all that needs pairs
     seed:int=0, # names who is kept, and the halves
     bs:int=64 # images that a network sees at once
@@ -436,7 +442,8 @@ def describe(
     "Look at every image once. Raises `DataError`."
     labels,extractors = np.asarray(labels, str),list(extractors or [of_pixels()])
     if not len(labels): raise DataError("there are no images", "give some of each class")
-    if patients is not None and len(patients) != len(labels): raise DataError(f"{len(patients)} patients for {len(labels)} labels", "give one for each image")
+    if patients is not None and len(patients) != len(labels):
+        raise DataError(f"{len(patients)} patients for {len(labels)} labels", "give one for each image")
     patients = np.arange(len(labels)).astype(str) if patients is None else np.asarray(patients, str)
     half,kept = _halves(labels, patients, rng(seed, "halves")),np.arange(len(labels))
     if len(kept) > most: kept = np.sort(rng(seed, "kept").choice(len(labels), most, replace=False))
@@ -468,9 +475,9 @@ def _shape_of(a, b, who, level, seed):
     if parts[-1]: return dict.fromkeys(("precision","recall","density","coverage"), parts)
     return {k:(*_mean(parts[0][k], who[k in ("precision","density")], level, seed),"") for k in ("precision","recall","density","coverage")}
 
-# %% ../../nbs/32_gan.fidelity.ipynb #e95c5eec
+# %% ../../nbs/32_gan.fidelity.ipynb #185cc79c
 def _compare(e, label, a, b, halves, level, subsets, seed):
-    "Every value of one extractor that needs only the class itself: name -> (value, low, high, reason). `a`, `b` are sides, of which `halves` are taken."
+    "Every value of one extractor that needs the class alone: name -> (value, low, high, reason); `halves` of the sides `a` and `b` are taken."
     (x,px,_),(y,py,_) = a.rows(e.name, label, halves[0]),b.rows(e.name, label, halves[1])
     both = lambda: frechet(a.seen[e.name].gaussian(label, halves[0]), b.seen[e.name].gaussian(label, halves[1]))
     return {e.called("Fréchet distance"):_guard(both), e.called("KID"):_guard(kid, x, y, px, subsets=subsets, level=level, seed=seed),
@@ -481,19 +488,22 @@ def _copies(e, a, b, halves):
     (x,px,_),(y,_,_) = a.rows(e.name, "all", halves[0]),b.rows(e.name, "all", halves[1])
     return nearest(y, x)[0],nearest(x, x, px, px)[0]
 
-# %% ../../nbs/32_gan.fidelity.ipynb #a533879f
+# %% ../../nbs/32_gan.fidelity.ipynb #d87eceb4
 def _rows_of(e, real, fake, classes, level, subsets, seed):
     "The rows of one extractor."
-    if e.run is None: return [dict(metric=e.called(w), **{"class":c}, reason=e.how) for w in ("Fréchet distance","KID","Inception score") for c in classes]
+    if e.run is None:
+        return [dict(metric=e.called(w), **{"class":c}, reason=e.how) for w in ("Fréchet distance","KID","Inception score") for c in classes]
     out,halves = [],(0,1)
     (far,own),(far_half,own_half) = _copies(e, real, fake, (None,None)),_copies(e, real, real, halves)
     for c in classes:
-        values,floor = ({},{}) if e.pixels else (_compare(e, c, real, fake, (None,None), level, subsets, seed), _compare(e, c, real, real, halves, level, subsets, seed))
+        values,floor = ({},{}) if e.pixels else (_compare(e, c, real, fake, (None,None), level, subsets, seed),
+                                                 _compare(e, c, real, real, halves, level, subsets, seed))
         mine = [(s.labels[s.kept[h]] == c) | (c == "all") for s,h in ((fake,slice(None)), (real,real.half[real.kept] == 1))]
         for found,d,edge in ((values,far[mine[0]],own), (floor,far_half[mine[1]],own_half)):
             found[f"nearer than real ({e.name})"] = _guard(_nearer, d, edge, level)
         if "all" in fake.seen[e.name].shares:
-            for s,found in ((fake,values), (real,floor)): found[e.called("Inception score")] = _guard(lambda: s.seen[e.name].shares.get(c, ClassShares(1)).score(level))
+            for s,found in ((fake,values), (real,floor)):
+                found[e.called("Inception score")] = _guard(lambda: s.seen[e.name].shares.get(c, ClassShares(1)).score(level))
         out += [dict(metric=k, **{"class":c}, value=v, low=low, high=high, floor=floor[k][0], reason=why) for k,(v,low,high,why) in values.items()]
     return out
 
@@ -502,34 +512,38 @@ def _nearer(far, own, level):
     if not len(far) or np.isinf(own).any(): raise DataError("no image, or only one patient", "give images of several patients")
     return nearer_than_real(far, own, level=level)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #48b3ad7e
+# %% ../../nbs/32_gan.fidelity.ipynb #62ebe4f8
 def _checked(real, fake):
     "The classes of both sides, `all` first; refuses sides that cannot be compared."
     odd = sorted({*fake.labels}-{*real.labels})
-    if odd: raise DataError(f"there are generated images of {str(odd[0])!r}, but no real ones", f"real images show {', '.join(sorted({*real.labels}))}")
-    if real.side != fake.side: raise DataError(f"real images have {real.side} pixels on a side, generated ones {fake.side}", "shrink the real ones: sharpness alone would tell them apart")
+    if odd:
+        raise DataError(f"there are generated images of {str(odd[0])!r}, but no real ones", f"real images show {', '.join(sorted({*real.labels}))}")
+    if real.side != fake.side:
+        raise DataError(f"real images have {real.side} pixels on a side, generated ones {fake.side}",
+                        "shrink the real ones: sharpness alone would tell them apart")
     lost = [e.name for e in real.extractors if e.name not in {o.name for o in fake.extractors}]
     if lost: raise ParameterError(f"the generated images were not seen by {lost[0]}", "describe both sides with the same extractors")
     return ["all",*sorted({*real.labels})]
 
 def _remark(real, fake, metric, label):
     "What must be known of a row that is defined."
-    chance = ["new patients: %.1f to %.1f %%" % tuple(100*v for v in by_chance(len(np.unique(real.patients[real.kept]))))] if metric.startswith("nearer") else []
+    low,high = by_chance(len(np.unique(real.patients[real.kept])))
+    chance = [f"new patients: {100*low:.1f} to {100*high:.1f} %"] if metric.startswith("nearer") else []
     cut = [f"{len(s.kept):,} of {len(s.labels):,} {w} images, drawn" for s,w in ((real,"real"), (fake,"generated")) if len(s.kept) < len(s.labels)]
     apart = max(abs((real.labels == c).mean()-(fake.labels == c).mean()) for c in {*real.labels}) if label == "all" else 0
     return "; ".join(chance+cut+([f"shares of classes differ by up to {apart:.0%}"] if apart > .05 else []))
 
-# %% ../../nbs/32_gan.fidelity.ipynb #49368d93
+# %% ../../nbs/32_gan.fidelity.ipynb #ac4a80e2
 def fidelity_report(
-    real, # (images, labels, patients) as for `describe`, or a `Side`: the train part, nothing else
-    fake, # (images, labels), or a `Side`: what a generator made
-    encoders=(), # run folders, or a dict of names to run folders or encoders; see `find_extractors`
-    inception=None, # file of the Inception weights; None: torch's cache, and undefined rows where it has none; "none": no Inception
+    real:tuple|Side, # (images, labels, patients) as for `describe`, or a `Side`: the train part, nothing else
+    fake:tuple|Side, # (images, labels), or a `Side`: what a generator made
+    encoders:list|tuple|dict=(), # run folders, or a dict of names to run folders or encoders; see `find_extractors`
+    inception:str|Path=None, # file of the Inception weights; None: torch's cache, and undefined rows where it has none; "none": no Inception
     most:int=10_000, # of how many images of a side features are kept
     subsets:int=100, # of the kernel distance
     level:float=.95, # of the intervals
     seed:int=0, # of all that is drawn
-    device="auto" # where the networks run, see `pick_device`
+    device:str|torch.device="auto" # where the networks run, see `pick_device`
 )->pd.DataFrame: # columns FIDELITY_COLUMNS; `floor`: the same between two halves of the real images
     "How near generated images come to real ones, for all and for each class. Raises `DataError`, `WeightsError`."
     if isinstance(real, Side): looks = real.extractors
@@ -574,7 +588,7 @@ def plot_fidelity(
     fig.suptitle(title or f"As {extractor} sees it: dots are generated images, grey bars two halves of the real ones", x=.01, ha="left", fontsize=9.5)
     return fig,axes
 
-# %% ../../nbs/32_gan.fidelity.ipynb #b3c558d6
+# %% ../../nbs/32_gan.fidelity.ipynb #1c347aee
 def closest_pairs(
     real:Side, # the train part
     fake:Side, # generated images
@@ -583,7 +597,8 @@ def closest_pairs(
 )->pd.DataFrame: # fake and real (rows of the two sides), distance, ratio (of the distance that 1 % of real images fall below)
     "The generated images that are nearest to a real one."
     name = extractor or next(e.name for e in real.extractors if e.pixels)
-    if name not in real.seen or name not in fake.seen: raise ParameterError(f"nobody called {name!r} has seen both sides", f"there are: {', '.join(real.seen)}")
+    if name not in real.seen or name not in fake.seen:
+        raise ParameterError(f"nobody called {name!r} has seen both sides", f"there are: {', '.join(real.seen)}")
     (x,who,at),(y,_,mine) = real.rows(name),fake.rows(name)
     (far,to),edge = nearest(y, x),np.quantile(nearest(x, x, who, who)[0], .01, method="inverted_cdf")
     first = np.argsort(far, kind="stable")[:n]

@@ -90,11 +90,11 @@ class Generator(nn.Module):
         if self.embed is not None: z = torch.cat([z, self.embed(y)], 1)
         return self.body(self.start(z).view(len(z), -1, 4, 4))
 
-# %% ../../nbs/30_gan.models.ipynb #59a1e1a7
+# %% ../../nbs/30_gan.models.ipynb #dc4d506f
 class PerClass(nn.Module):
     "Unconditional generators, one for each class, as one conditional generator."
     def __init__(self,
-        generators # `Generator`s of one size and length of latents, in the order of the classes
+        generators:list|tuple # `Generator`s of one size and length of latents, in the order of the classes
     ):
         super().__init__()
         self.each = nn.ModuleList(generators)
@@ -107,14 +107,15 @@ class PerClass(nn.Module):
             if (y == k).any(): out[y == k] = g(z[y == k])
         return out
 
-# %% ../../nbs/30_gan.models.ipynb #03de513d
+# %% ../../nbs/30_gan.models.ipynb #5c6b5011
 NORMS,HEADS = ("batch","spectral"),("projection","classes","none")
 
 def _check_judge(classes, norm, head):
     "Refuse what makes no discriminator."
     if norm not in NORMS: raise unknown("norm", norm, NORMS)
     if head not in HEADS: raise unknown("head", head, HEADS)
-    if (head == "none") != (classes == 0): raise ParameterError(f"head={head!r} with {classes} classes", "head='none' is for a discriminator without classes")
+    if (head == "none") != (classes == 0):
+        raise ParameterError(f"head={head!r} with {classes} classes", "head='none' is for a discriminator without classes")
 
 def _stages(c, norm):
     "Strided convolutions through channels `c`, then one row of features for each image."
@@ -171,13 +172,13 @@ def _cut(x, u, share=.5):
     inside = (far(0) < half)[:,:,None] & (far(1) < half)[:,None,:]
     return x*(~inside)[:,None]
 
-# %% ../../nbs/30_gan.models.ipynb #cdf8f145
+# %% ../../nbs/30_gan.models.ipynb #c7906d4d
 AUGMENTS = dict(color=_toned, translation=_shifted, cutout=_cut)
 
 def diff_augment(
     x:torch.Tensor, # images (n,1,s,s), -1 to 1
     u:torch.Tensor, # numbers from 0 to 1 (n,6): two for each of `AUGMENTS`
-    policy=tuple(AUGMENTS) # which of them
+    policy:tuple=tuple(AUGMENTS) # which of them
 )->torch.Tensor: # of the same shape; gradients pass through
     "DiffAugment (arXiv 2006.10738) for grey images."
     for i,(name,f) in enumerate(AUGMENTS.items()):
@@ -197,10 +198,10 @@ def to_pixels(
     "What the networks give, as pixels."
     return ((x.float()+1)*127.5).round().clamp(0, 255).to(torch.uint8)
 
-# %% ../../nbs/30_gan.models.ipynb #dc1bb4b8
+# %% ../../nbs/30_gan.models.ipynb #073ab7e5
 def latents(
     seed:int, # the run's
-    key, # what they are for: the number of a step, or a word
+    key:int|str, # what they are for: the number of a step, or a word
     n:int, # how many
     z:int, # numbers in each
     truncation:float=0. # none is farther from 0 than this; 0: no limit
@@ -211,7 +212,7 @@ def latents(
     share = torch.from_numpy(rng(seed, "latent", key).random((n,z)))*math.erf(truncation/2**.5) # of the normal that is left
     return (torch.erfinv((2*share-math.erf(truncation/2**.5)))*2**.5).float()
 
-# %% ../../nbs/30_gan.models.ipynb #47954905
+# %% ../../nbs/30_gan.models.ipynb #d94e0d68
 class GAN(nn.Module):
     "Generator, discriminator, and the generator's average `slow`. Raises `ParameterError`."
     def __init__(self,
@@ -219,13 +220,14 @@ class GAN(nn.Module):
         discriminator:nn.Module, # images and classes to logits of source and classes
         loss:str="bce", # "bce" or "hinge"
         smooth:float=0., # label smoothing, for "bce"
-        augment=tuple(AUGMENTS), # names of `AUGMENTS`; empty for none
+        augment:tuple=tuple(AUGMENTS), # names of `AUGMENTS`; empty for none
         ema:float=.999, # how much of itself the average keeps in a step; 0: no average
         aux:float=1. # weight of the class terms of an ACGAN
     ):
         super().__init__()
         if loss not in LOSSES: raise unknown("loss", loss, LOSSES)
-        if smooth and loss != "bce": raise ParameterError(f"smooth={smooth} with loss={loss!r}: a hinge has no label to be smoothed", "use loss='bce', or smooth=0")
+        if smooth and loss != "bce":
+            raise ParameterError(f"smooth={smooth} with loss={loss!r}: a hinge has no label to be smoothed", "use loss='bce', or smooth=0")
         for a in augment:
             if a not in AUGMENTS: raise unknown("augment", a, AUGMENTS)
         for name,v in dict(smooth=smooth, ema=ema).items():
@@ -236,7 +238,7 @@ class GAN(nn.Module):
 
     def train(self,
         mode:bool=True # for the two players
-    ):
+    )->"GAN": # itself
         "Switch both players; the average is always in evaluation mode."
         super().train(mode); self.slow.eval()
         return self
@@ -296,7 +298,7 @@ def follow(self:GAN):
         if a.is_floating_point(): a.lerp_(b, 1-keep)
         else: a.copy_(b)
 
-# %% ../../nbs/30_gan.models.ipynb #545bed15
+# %% ../../nbs/30_gan.models.ipynb #7db13e94
 GANS = dict(dcgan="projection", acgan="classes") # name -> how the discriminator uses the class
 
 def make_gan(
@@ -311,7 +313,8 @@ def make_gan(
 )->GAN: # ready to train
     "Both networks of `model`. Raises `ParameterError`."
     if model not in GANS: raise unknown("model", model, GANS)
-    if model == "acgan" and classes < 2: raise ParameterError(f"an ACGAN with {classes} classes has nothing to classify", "use two or more classes, or model=dcgan")
+    if model == "acgan" and classes < 2:
+        raise ParameterError(f"an ACGAN with {classes} classes has nothing to classify", "use two or more classes, or model=dcgan")
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         return GAN(Generator(size, classes, z, width), Discriminator(size, classes, width, norm, GANS[model] if classes else "none"), **kwargs)

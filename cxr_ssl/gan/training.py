@@ -6,7 +6,7 @@
 __all__ = ['gan_rows', 'TurnLoader', 'Adversarial', 'gan_learner', 'tile', 'draw', 'Grid', 'spread', 'Collapse', 'Diversity',
            'watch', 'Sampler', 'export_generator', 'load_generator', 'balance', 'write_samples', 'medigan_sampler']
 
-# %% ../../nbs/31_gan.training.ipynb #2addd767
+# %% ../../nbs/31_gan.training.ipynb #f28f019a
 import importlib, os, random, shutil, warnings
 from contextlib import closing, contextmanager
 from functools import partial
@@ -14,28 +14,35 @@ from pathlib import Path
 import cv2, numpy as np, pandas as pd, safetensors.torch, torch
 import torch.nn.functional as F
 from fastai.data.core import DataLoaders
+from fastai.learner import Learner
 from fastcore.basics import patch
 from fastcore.foundation import L
 from ..core import CxrError, DataError, LeakError, ParameterError, Status, WeightsError, atomic_path, disk_errors, hash_arrays
 from ..core import hash_file, pick_device, processes, read_json, rng, unknown, write_json
 from ..data.loaders import ViewLoader
-from ..data.splits import SYNTHETIC, is_synthetic, leak_report
+from ..data.splits import SYNTHETIC, Protocol, is_synthetic, leak_report
 from ..data.views import make_views, plain
 from ..encoders import load_strict, read_tensors
-from .models import Generator, PerClass, from_pixels, latents, to_pixels
+from .models import GAN, Generator, PerClass, from_pixels, latents, to_pixels
+from ..record import Record
 from ..training import AdamW, FitCallback, make_learner
 
-# %% ../../nbs/31_gan.training.ipynb #2e233d88
+# %% ../../nbs/31_gan.training.ipynb #0d71a36e
 def _refuse_others(protocol, manifest, ids):
     "Raise `LeakError` for ids of valid and test, and of those who are tied to these; `DataError` for others that are not in train."
     for part in ("test","valid"):
         both = np.intersect1d(ids, protocol.parts[part])
-        if len(both): raise LeakError(f"{len(both):,} of the images are in {part}, {manifest.rows(both[:1]).image.iloc[0]} among them", "a GAN learns from train alone")
+        if len(both):
+            raise LeakError(f"{len(both):,} of the images are in {part}, {manifest.rows(both[:1]).image.iloc[0]} among them",
+                            "a GAN learns from train alone")
     found = leak_report(manifest, dict(gan=ids, valid=protocol.valid, test=protocol.test))
     found = found[found.part_a == "gan"]
-    if len(found): raise LeakError(f"{found.image_a.iloc[0]} has the same {found.kind.iloc[0]} as {found.image_b.iloc[0]} in {found.part_b.iloc[0]} ({len(found):,} such ties)", "a GAN learns from train alone")
+    if len(found):
+        r = found.iloc[0]
+        raise LeakError(f"{r.image_a} has the same {r.kind} as {r.image_b} in {r.part_b} ({len(found):,} such ties)", "a GAN learns from train alone")
     left = np.setdiff1d(ids, protocol.train)
-    if len(left): raise DataError(f"{manifest.rows(left[:1]).image.iloc[0]} is not in train ({len(left):,} such images)", "a GAN learns from train alone")
+    if len(left):
+        raise DataError(f"{manifest.rows(left[:1]).image.iloc[0]} is not in train ({len(left):,} such images)", "a GAN learns from train alone")
 
 def _refuse_shapes(bank, ids, size):
     "Raise `DataError` unless the images are squares of one side, and `ParameterError` when they would be enlarged."
@@ -43,17 +50,19 @@ def _refuse_shapes(bank, ids, size):
     odd = np.flatnonzero((shapes != shapes[0,0]).any(1))
     if len(odd):
         (h,w),first = shapes[odd[0]],shapes[0]
-        raise DataError(f"{bank.name(ids[odd[0]])} has {w}x{h} pixels, {bank.name(ids[0])} has {first[1]}x{first[0]}: a GAN needs squares of one size",
+        raise DataError(f"{bank.name(ids[odd[0]])} has {w}x{h} pixels, {bank.name(ids[0])} has {first[1]}x{first[0]}: "
+                        "a GAN needs squares of one size",
                         f"prepare them with Preprocess(size={size}, how='pad') or another `how`")
-    if shapes[0,0] < size: raise ParameterError(f"size={size}, but the images have {shapes[0,0]} pixels", "use a smaller size, or a bank with larger images")
+    if shapes[0,0] < size:
+        raise ParameterError(f"size={size}, but the images have {shapes[0,0]} pixels", "use a smaller size, or a bank with larger images")
 
-# %% ../../nbs/31_gan.training.ipynb #43e4e35d
+# %% ../../nbs/31_gan.training.ipynb #b03fdaaf
 def gan_rows(
     bank, # where pixels and labels come from
-    protocol, # of the bank's manifest
-    labels, # names of the classes (k,)
+    protocol:Protocol, # of the bank's manifest
+    labels:list|tuple, # names of the classes (k,)
     size:int, # side of the images to be learned, pixels
-    ids=None # image ids (n,), all in train; all of train if None
+    ids:np.ndarray|list=None # image ids (n,), all in train; all of train if None
 )->tuple: # ids (n,), uint64, sorted, and the class of each, int (n,)
     "Whom a GAN learns from. Raises `LeakError`, `DataError` for what is wrong with the images, `ParameterError` for a label that is not there."
     manifest,labels = bank.manifest,list(bank.manifest.check_labels(labels))
@@ -62,14 +71,18 @@ def gan_rows(
     ids = protocol.train if ids is None else np.unique(np.asarray(ids, np.uint64))
     ids = ids[~is_synthetic(manifest, ids)]
     has = protocol.targets(manifest, ids, labels) == 1
-    if (has.sum(1) > 1).any(): raise DataError(f"{bank.name(ids[(has.sum(1) > 1).argmax()])} belongs to more than one of {', '.join(labels)}", "name labels that exclude each other")
+    if (has.sum(1) > 1).any():
+        raise DataError(f"{bank.name(ids[(has.sum(1) > 1).argmax()])} belongs to more than one of {', '.join(labels)}",
+                        "name labels that exclude each other")
     for name,n in zip(labels, has.sum(0)):
-        if n < 2: raise DataError(f"class {name!r} has {n} images in train", "a GAN needs two or more of each class, and hundreds to draw well; leave the class out")
+        if n < 2:
+            raise DataError(f"class {name!r} has {n} images in train",
+                            "a GAN needs two or more of each class, and hundreds to draw well; leave the class out")
     one = has.any(1); ids,y = ids[one],has[one].argmax(1)
     _refuse_shapes(bank, ids, size)
     return ids,y
 
-# %% ../../nbs/31_gan.training.ipynb #95abf05b
+# %% ../../nbs/31_gan.training.ipynb #a3dad2b9
 class TurnLoader(ViewLoader):
     "Batches of real images where it is the discriminator's turn, empty ones where it is the generator's. Raises `ParameterError`."
     def __init__(self,
@@ -77,10 +90,13 @@ class TurnLoader(ViewLoader):
         turns:str="dg", # who plays, again and again: d is the discriminator, g the generator
         **kwargs # of `ViewLoader`
     ):
-        if {*turns} != {*"dg"}: raise ParameterError(f"turns={turns!r}", "write a d for each turn of the discriminator and a g for the generator, such as dg")
+        if {*turns} != {*"dg"}:
+            raise ParameterError(f"turns={turns!r}", "write a d for each turn of the discriminator and a g for the generator, such as dg")
         self.turns,self.turn = turns,0
         super().__init__(*args, drop_last=True, **kwargs)
-        if not len(self): raise ParameterError(f"turns={turns!r} needs {turns.count('d')} batches of {self.bs}, but there are {len(self.ids)} images", "use a smaller batch, or fewer d")
+        if not len(self):
+            raise ParameterError(f"turns={turns!r} needs {turns.count('d')} batches of {self.bs}, but there are {len(self.ids)} images",
+                                 "use a smaller batch, or fewer d")
 
     def __len__(self): return len(self.ids)//self.bs//self.turns.count("d")*len(self.turns)
 
@@ -93,7 +109,7 @@ class TurnLoader(ViewLoader):
         super().set_epoch(epoch, rounds*self.turns.count("d")+self.turns[:rest].count("d")); self.turn = start
 
     def create_batches(self,
-        order # positions in `ids` (n,)
+        order:np.ndarray # positions in `ids` (n,)
     ): # pairs of uint8 images and their classes, both empty in a turn of the generator
         "Batches in this order, turn by turn."
         side = self.recipe.views[0].size
@@ -101,12 +117,12 @@ class TurnLoader(ViewLoader):
             for i in range(self.turn, len(self)):
                 yield next(real) if self.turns[i%len(self.turns)] == "d" else (torch.empty(0,1,side,side, dtype=torch.uint8), torch.empty(0,1))
 
-# %% ../../nbs/31_gan.training.ipynb #eb4ad8fa
+# %% ../../nbs/31_gan.training.ipynb #5ff40160
 class Adversarial(FitCallback):
     "Deals out what a turn needs, moves the generator's average, and keeps the book: losses, and how often the discriminator was right."
     run_valid,order = False,5 # after `Checkpoint` has put everything in place
     def __init__(self,
-        shares, # of the classes (k,), adding up to 1; empty for an unconditional generator
+        shares:np.ndarray|list, # of the classes (k,), adding up to 1; empty for an unconditional generator
         seed:int=0 # the run's
     ): self.shares,self.seed = np.asarray(shares, float),seed
 
@@ -153,7 +169,7 @@ def load_state(self:Adversarial,
     "Put them back."
     self.sums = {k:(s.to(self.dls.device or "cpu"),n) for k,(s,n) in d["sums"].items()}
 
-# %% ../../nbs/31_gan.training.ipynb #2012d6b2
+# %% ../../nbs/31_gan.training.ipynb #3da615a3
 def _groups(gan): return [list(gan.discriminator.parameters()),list(gan.generator.parameters())]
 
 def _shares(y, k, balanced):
@@ -163,20 +179,21 @@ def _shares(y, k, balanced):
 
 def _rules(gan, protocol, labels, ids, y, turns, balanced, betas):
     "What tells this run from another, for its checkpoints."
-    return dict(images=hash_arrays(ids, y), protocol=protocol.hash, labels=labels, turns=turns, balanced=balanced, betas=list(betas), loss=gan.loss_name,
+    return dict(images=hash_arrays(ids, y), protocol=protocol.hash, labels=labels, turns=turns, balanced=balanced, betas=list(betas),
+                loss=gan.loss_name,
                 smooth=gan.smooth, augment=list(gan.augment), ema=gan.ema, aux=gan.aux)
 
-# %% ../../nbs/31_gan.training.ipynb #1b5ed0c0
+# %% ../../nbs/31_gan.training.ipynb #2115e8b6
 def gan_learner(
-    gan, # from `make_gan`; this object is trained
+    gan:GAN, # from `make_gan`; this object is trained
     bank, # where pixels and labels come from: squares of one size
-    protocol, # of the bank's manifest; the GAN sees its train part alone
-    labels, # names of the classes, in the generator's order; one for an unconditional generator
-    record=None, # a `Record`, for history and checkpoints
+    protocol:Protocol, # of the bank's manifest; the GAN sees its train part alone
+    labels:list|tuple, # names of the classes, in the generator's order; one for an unconditional generator
+    record:Record=None, # a `Record`, for history and checkpoints
     arm:str="gan", # its name in the record
-    ids=None, # image ids (n,) in train; all of train if None
+    ids:np.ndarray|list=None, # image ids (n,) in train; all of train if None
     bs:int=64, # images in a batch
-    lr=2e-4, # learning rate, or a pair: of the generator, of the discriminator
+    lr:float|tuple=2e-4, # learning rate, or a pair: of the generator, of the discriminator
     betas:tuple=(.5,.999), # Adam's, of both players
     turns:str="dg", # who plays, see `TurnLoader`
     balanced:bool=False, # show each class equally often?
@@ -184,11 +201,13 @@ def gan_learner(
     device:str="auto", # where to train, see `pick_device`
     cbs=(), # further callbacks
     **kwargs # further arguments of `make_learner`
-): # a fastai `Learner`; `fit(epochs)` trains, and goes on after a kill
+)->Learner: # `fit(epochs)` trains, and goes on after a kill
     "The learner that trains `gan`. Raises what `gan_rows` raises."
     if processes() > 1: raise ParameterError(f"{processes()} processes, but a GAN is trained by one", "start it without torchrun")
     k,labels = gan.generator.classes,list(labels)
-    if len(labels) != max(k, 1): raise ParameterError(f"{len(labels)} labels for a generator of {k} classes", "name one label for each, or a single one for an unconditional generator")
+    if len(labels) != max(k, 1):
+        raise ParameterError(f"{len(labels)} labels for a generator of {k} classes",
+                             "name one label for each, or a single one for an unconditional generator")
     ids,y = gan_rows(bank, protocol, labels, gan.generator.size, ids)
     shares,weights = _shares(y, k, balanced)
     dl = TurnLoader(bank, ids, plain(gan.generator.size), bs=bs, turns=turns, targets=y[:,None], shuffle=not balanced, weights=weights,
@@ -200,9 +219,9 @@ def gan_learner(
     learn.splitter,learn.classes,learn.counts = _groups,labels,dict(zip(labels, np.bincount(y, minlength=len(labels)).tolist()))
     return learn
 
-# %% ../../nbs/31_gan.training.ipynb #0b4def54
+# %% ../../nbs/31_gan.training.ipynb #1ffa0e5d
 def tile(
-    images, # uint8 (rows, columns, s, s)
+    images:np.ndarray, # uint8 (rows, columns, s, s)
     gap:int=2 # white pixels between them
 )->np.ndarray: # uint8, one image
     "Many images as one, in rows and columns."
@@ -211,21 +230,21 @@ def tile(
 
 @torch.no_grad()
 def draw(
-    generator, # latents and classes to images, -1 to 1; the mode it is in is the caller's to choose
+    generator:torch.nn.Module, # latents and classes to images, -1 to 1; the mode it is in is the caller's to choose
     z:torch.Tensor, # latents (n,z)
-    c # class of each (n,), or one for all
+    c:int|torch.Tensor # class of each (n,), or one for all
 )->np.ndarray: # uint8 (n,s,s)
     "Images of latents, on whatever device the generator is."
     device = next(generator.parameters()).device
     c = torch.as_tensor(c).expand(len(z)).to(device)
     return to_pixels(generator(z.to(device), c))[:,0].cpu().numpy()
 
-# %% ../../nbs/31_gan.training.ipynb #c5ac8bb2
+# %% ../../nbs/31_gan.training.ipynb #c8f74fa3
 class Grid(FitCallback):
     "After each epoch, samples of fixed latents: shown in place in a notebook, and kept as `<folder>/epoch_00001.png`."
     order = 86 # after the history
     def __init__(self,
-        folder=None, # where the PNGs go; None keeps none
+        folder:str|Path=None, # where the PNGs go; None keeps none
         n:int=8, # latents, the columns
         every:int=1, # epochs between two grids; there is always one of the last
         seed:int=0, # of the latents
@@ -262,7 +281,7 @@ def spread(
     small = F.adaptive_avg_pool2d(x.float(), 8).flatten(1)
     return float(torch.pdist(small).mean()/small.shape[1]**.5*127.5)
 
-# %% ../../nbs/31_gan.training.ipynb #82d89f94
+# %% ../../nbs/31_gan.training.ipynb #5e9f0efa
 class Collapse(CxrError):
     "A generator draws one and the same image for a class."
 
@@ -273,7 +292,7 @@ class Diversity(FitCallback):
     order = 70 # before the row of the history is finished
     def __init__(self,
         reals:list, # real images of each class, tensors (n,1,s,s), -1 to 1
-        names, # of the classes (k,)
+        names:list|tuple, # of the classes (k,)
         limit:float=.2, # the lowest ratio that passes, 0 to 1
         patience:int=3, # epochs in a row that must be below
         grace:float=1/3, # share of the run after which a class must have been above
@@ -307,11 +326,12 @@ def after_epoch(self:Diversity):
     worst = max(range(len(found)), key=lambda i: self.below[i])
     if self.below[worst] >= self.patience: self._ring(self.names[worst], found[worst])
 
-# %% ../../nbs/31_gan.training.ipynb #c8d2f8cc
+# %% ../../nbs/31_gan.training.ipynb #85fe369e
 @patch
 def _ring(self:Diversity, name, ratio):
     "Raise or warn."
-    what = f"samples of {name!r} have become alike in epoch {self.epoch+1}: they differ {ratio:.2f} times as much as real images, where {self.limit:g} is the limit"
+    what = f"samples of {name!r} have become alike in epoch {self.epoch+1}: they differ {ratio:.2f} times as much "\
+           f"as real images, where {self.limit:g} is the limit"
     remedy = "use a lower learning rate, a larger batch, augmentation, or another loss; alarm=warn goes on all the same"
     if self.alarm == "stop": raise Collapse(what, remedy)
     if self.alarm == "warn" and not self.warned: warnings.warn(f"{what}\n  -> {remedy}")
@@ -329,16 +349,16 @@ def load_state(self:Diversity,
     "Put it back."
     self.seen,self.below,self.warned = d["seen"],d["below"],d["warned"]
 
-# %% ../../nbs/31_gan.training.ipynb #92c67dd6
+# %% ../../nbs/31_gan.training.ipynb #1f163201
 def watch(
-    learn, # from `gan_learner`
-    folder=None, # where the grids go, see `Grid`
+    learn:Learner, # from `gan_learner`
+    folder:str|Path=None, # where the grids go, see `Grid`
     every:int=1, # epochs between two grids
     alarm:str="stop", # see `Diversity`
     n:int=64, # real images of each class that are looked at, and as many samples
     seed:int=0, # of the latents
     show:bool=True # the grids, in a notebook, while training runs?
-): # the learner
+)->Learner: # the same
     "Add the grid and the alarm to a learner."
     dl = learn.dls.train; y = dl.targets[:,0]
     some = [o[np.linspace(0, len(o)-1, min(n, len(o))).astype(int)] for o in (dl.ids[y == k] for k in range(len(learn.classes)))]
@@ -346,16 +366,16 @@ def watch(
     learn.add_cbs([Grid(folder, every=every, seed=seed, show=show), Diversity(reals, learn.classes, alarm=alarm, n=n, seed=seed)])
     return learn
 
-# %% ../../nbs/31_gan.training.ipynb #07da92b5
+# %% ../../nbs/31_gan.training.ipynb #9dc0c63a
 class Sampler:
     "Draws images of a class: `sampler(label, n, seed)`. Raises `ParameterError` for a class that the generator never saw."
     def __init__(self,
-        generator, # latents and classes to images; copied by nobody, put into evaluation mode
-        classes, # names of the classes (k,)
+        generator:torch.nn.Module, # latents and classes to images; copied by nobody, put into evaluation mode
+        classes:list|tuple, # names of the classes (k,)
         id:str="", # what it is called in manifests
         truncation:float=0., # see `latents`
         counts:dict=None, # real images of each class that it learned from
-        path=None, # the run folder it comes from
+        path:str|Path=None, # the run folder it comes from
         device:str="cpu" # where to draw, see `pick_device`
     ):
         self.generator,self.classes,self.id,self.truncation = generator.eval().to(pick_device(str(device))),list(classes),id,truncation
@@ -370,11 +390,11 @@ class Sampler:
         parts = [draw(self.generator, p, self.classes.index(label)) for p in z.split(64)] if n else []
         return np.concatenate(parts)[:n] if n else np.zeros((0, self.generator.size, self.generator.size), np.uint8)
 
-# %% ../../nbs/31_gan.training.ipynb #bdc68e7e
+# %% ../../nbs/31_gan.training.ipynb #42062217
 def export_generator(
-    generator, # a `Generator` or `PerClass`: the average of a trained GAN
-    folder, # of the run
-    classes, # names of the classes (k,)
+    generator:torch.nn.Module, # a `Generator` or `PerClass`: the average of a trained GAN
+    folder:str|Path, # of the run
+    classes:list|tuple, # names of the classes (k,)
     counts:dict, # real images of each class that it learned from
     **about # more to write down
 )->Path: # the folder
@@ -392,7 +412,7 @@ def _built(info):
     raise unknown("kind", info["kind"], ("Generator","PerClass"))
 
 def load_generator(
-    folder, # of a finished run
+    folder:str|Path, # of a finished run
     truncation:float=0., # see `latents`
     device:str="cpu" # where to draw, see `pick_device`
 )->Sampler: # of its classes
@@ -400,7 +420,8 @@ def load_generator(
     folder,fields = Path(folder),dict(kind=str, settings=dict, classes=list, counts=dict, sha256=str)
     info,file = read_json(folder/"generator.json", fields, WeightsError),folder/"generator.safetensors"
     tensors,_ = read_tensors(file)
-    if hash_file(file) != info["sha256"]: raise WeightsError(f"{file} is not the file that generator.json names", "restore both from the run, or train again")
+    if hash_file(file) != info["sha256"]:
+        raise WeightsError(f"{file} is not the file that generator.json names", "restore both from the run, or train again")
     generator = _built(info)
     load_strict(generator, tensors, file)
     return Sampler(generator, info["classes"], info["sha256"][:16], truncation, info["counts"], folder, device)
@@ -412,14 +433,16 @@ def balance(
     "What brings every class up to the largest."
     return {k:max(counts.values())-v for k,v in counts.items()}
 
-# %% ../../nbs/31_gan.training.ipynb #d731d9b5
+# %% ../../nbs/31_gan.training.ipynb #a76dde84
 def _checked(images, n, label, side):
     "What a sampler gave, if it is what samplers give."
     images = np.asarray(images)
-    if images.dtype != np.uint8 or images.ndim != 3: raise DataError(f"samples of {label!r} are {images.dtype} of shape {images.shape}", "a sampler gives uint8 (n, side, side)")
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise DataError(f"samples of {label!r} are {images.dtype} of shape {images.shape}", "a sampler gives uint8 (n, side, side)")
     if len(images) != n: raise DataError(f"{len(images)} samples of {label!r}, not {n}", "a sampler gives as many as it is asked for")
     if images.shape[1] != images.shape[2] or side not in (None,images.shape[1]):
-        raise DataError(f"samples of {label!r} have {images.shape[2]}x{images.shape[1]} pixels" + (f", others {side}x{side}" if side else ""), "samples are squares of one size")
+        raise DataError(f"samples of {label!r} have {images.shape[2]}x{images.shape[1]} pixels" + (f", others {side}x{side}" if side else ""),
+                        "samples are squares of one size")
     return images
 
 def _plain_name(label): return "".join(c if c.isalnum() or c in "._-" else "_" for c in label)
@@ -427,20 +450,22 @@ def _plain_name(label): return "".join(c if c.isalnum() or c in "._-" else "_" f
 def _rows(sampler, label, n, seed):
     "Rows of the manifest."
     name = _plain_name(label)
-    return [dict(image=f"{name}/{name}_{k:05d}.png", dataset=SYNTHETIC, patient=f"{SYNTHETIC}:{sampler.id}.{seed}.{name}.{k}", study="", view="unknown", sex="", age="", mask="",
+    return [dict(image=f"{name}/{name}_{k:05d}.png", dataset=SYNTHETIC, patient=f"{SYNTHETIC}:{sampler.id}.{seed}.{name}.{k}", study="",
+                 view="unknown", sex="", age="", mask="",
                  split="train", **{c:int(c == label) for c in sampler.classes}, generator=sampler.id, latent_seed=seed) for k in range(n)]
 
-# %% ../../nbs/31_gan.training.ipynb #664fb10f
+# %% ../../nbs/31_gan.training.ipynb #37de157d
 def write_samples(
     sampler, # a `Sampler`, or anything like it
     counts:dict, # class -> how many
-    out, # folder to write; must not exist, or be empty
+    out:str|Path, # folder to write; must not exist, or be empty
     seed:int=0 # of the latents
 )->Path: # its manifest.csv
-    "Draw images into a folder, all of it or nothing. Raises `ParameterError` for an unknown class or a folder that is not empty, `DataError` for what is no image."
+    "Draw images into a folder, all or nothing. Raises `ParameterError` for an unknown class or a full folder, `DataError` for what is no image."
     out = Path(out)
     for label in counts:
-        if label not in sampler.classes: raise ParameterError(f"class {label!r} was never seen by this generator", f"it knows {', '.join(sampler.classes)}")
+        if label not in sampler.classes:
+            raise ParameterError(f"class {label!r} was never seen by this generator", f"it knows {', '.join(sampler.classes)}")
     if out.exists() and (not out.is_dir() or any(out.iterdir())): raise ParameterError(f"{out} is not empty", "name a new folder")
     if not sum(counts.values()): raise ParameterError("no sample was asked for", "give counts above 0")
     tmp = out.with_name(f".{out.name}.{os.getpid()}.tmp")
@@ -466,7 +491,7 @@ def _fill(sampler, counts, folder, seed):
     seen = getattr(sampler, "path", None) and sampler.path/"seen.json"
     if seen and seen.is_file(): shutil.copyfile(seen, folder/"seen.json")
 
-# %% ../../nbs/31_gan.training.ipynb #597de810
+# %% ../../nbs/31_gan.training.ipynb #8abd9371
 @contextmanager
 def _seeded(seed):
     "Python, numpy and torch draw from `seed` in this block, and go on as before after it."
@@ -481,11 +506,12 @@ def _grey(im):
     x = np.asarray(im, float).squeeze()
     if x.ndim == 3: x = x.mean(0 if x.shape[0] == 3 else 2)
     low,high = x.min(),x.max()
-    if not (np.isfinite(x).all() and x.ndim == 2 and low >= -1.001 and high <= 255): raise DataError(f"an image of shape {x.shape} with values from {low:g} to {high:g}", "give one channel with 0..255, 0..1 or -1..1")
+    if not (np.isfinite(x).all() and x.ndim == 2 and low >= -1.001 and high <= 255):
+        raise DataError(f"an image of shape {x.shape} with values from {low:g} to {high:g}", "give one channel with 0..255, 0..1 or -1..1")
     if low < 0: x = (x+1)/2
     return (x*(255 if high <= 1 else 1)).round().clip(0, 255).astype(np.uint8)
 
-# %% ../../nbs/31_gan.training.ipynb #f641968d
+# %% ../../nbs/31_gan.training.ipynb #44c7d999
 class _Foreign:
     "A sampler of generators from medigan."
     def __init__(self, generators, models, settings):
@@ -500,7 +526,7 @@ class _Foreign:
 def medigan_sampler(
     models:dict, # class -> model_id in medigan, for example 00019_PGGAN_CHEST_XRAY
     **settings # for its `generate`
-): # a sampler for `write_samples`
+)->_Foreign: # a sampler for `write_samples`
     "Generators of medigan as a sampler. Raises `CxrError` when medigan is not installed."
     try: package = importlib.import_module("medigan")
     except ImportError as e: raise CxrError("medigan is not installed", "pip install medigan, or train a generator with cxr_run synthesise") from e

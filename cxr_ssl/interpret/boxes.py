@@ -33,10 +33,10 @@ def _cells(low, high, side, n):
     at = min(max(int((a+b)/2), 0), n-1)
     return at,at+1
 
-# %% ../../nbs/75_interpret.boxes.ipynb #1ef2941f
+# %% ../../nbs/75_interpret.boxes.ipynb #80b0f66f
 def box_region(
-    boxes, # (k,4): x0, y0, x1, y1 in pixels of the picture
-    shape, # height and width of the picture
+    boxes:np.ndarray|list, # (k,4): x0, y0, x1, y1 in pixels of the picture
+    shape:tuple, # height and width of the picture
     size:int # side of the map
 )->np.ndarray: # bool (size,size), True in any of the boxes
     "Boxes on the grid of a map. Raises `DataError` for a box outside of the picture, or without area."
@@ -44,12 +44,13 @@ def box_region(
     for x0,y0,x1,y1 in np.asarray(boxes, float).reshape(-1, 4):
         named = f"the box {x0:g},{y0:g},{x1:g},{y1:g}"
         if not (x1 > x0 and y1 > y0): raise DataError(f"{named} has no area", "give its corners as x0 < x1, y0 < y1")
-        if x0 >= w or y0 >= h or x1 <= 0 or y1 <= 0: raise DataError(f"{named} lies outside of the picture of {w} x {h}", "scale the boxes to the size of the files")
+        if x0 >= w or y0 >= h or x1 <= 0 or y1 <= 0:
+            raise DataError(f"{named} lies outside of the picture of {w} x {h}", "scale the boxes to the size of the files")
         (a,b),(c,d) = _cells(x0, x1, w, size),_cells(y0, y1, h, size)
         region[c:d,a:b] = True
     return region
 
-# %% ../../nbs/75_interpret.boxes.ipynb #cc612c23
+# %% ../../nbs/75_interpret.boxes.ipynb #17cdc806
 def box_regions(
     boxes:pd.DataFrame, # columns image, label, x0, y0, x1, y1, in pixels of the pictures
     pictures:pd.DataFrame, # columns image, width, height: all pictures that may have boxes
@@ -59,35 +60,40 @@ def box_regions(
     if not len(boxes): raise Unmarked("there is no box at all", "give the dataset's table of boxes, or score against lung masks")
     shapes = {r.image:(r.height,r.width) for r in pictures.itertuples()}
     for r in boxes[~boxes.image.isin(list(shapes))].itertuples():
-        raise DataError(f"a box of {r.label} is drawn on {r.image}, which is not among the {len(shapes)} pictures", "leave it out, or add the picture")
+        raise DataError(f"a box of {r.label} is drawn on {r.image}, which is not among the {len(shapes)} pictures",
+                        "leave it out, or add the picture")
     def one(key, own):
         try: return box_region(own[_CORNERS], shapes[key[0]], size)
         except DataError as e: raise DataError(f"{key[0]}: {e.what}", e.remedy) from None
     return {key:one(key, own) for key,own in boxes.groupby(["image","label"])}
 
-# %% ../../nbs/75_interpret.boxes.ipynb #c9ad01bc
+# %% ../../nbs/75_interpret.boxes.ipynb #51fd690b
 def mask_regions(
     manifest, # knows the mask of each picture
-    ids, # image ids (n,)
+    ids:np.ndarray|list, # image ids (n,)
     size:int # side of the maps
 )->dict: # id -> bool (size,size); without the images that have no mask
     "Lung masks on the grid of a map. Raises `DataError` when no image has one, or when a mask has other proportions than its picture."
     t = manifest.rows(ids); paths = [manifest.mask_path(i) for i in ids]
-    if not any(paths): raise Unmarked(f"none of the {len(ids)} images has a lung mask", "use a dataset with masks, score against=boxes, or against=nothing: maps without scores")
+    if not any(paths):
+        raise Unmarked(f"none of the {len(ids)} images has a lung mask",
+                       "use a dataset with masks, score against=boxes, or against=nothing: maps without scores")
     def one(path, h, w): return cv2.resize(read_mask(path, (h,w)).astype(np.float32), (size,size), interpolation=cv2.INTER_AREA) >= .5
     return {int(i):one(p, h, w) for i,p,h,w in zip(ids, paths, t.height, t.width) if p}
 
 def manifest_boxes(
     manifest, # knows the boxes
-    ids, # image ids (n,)
-    labels, # which labels count
+    ids:np.ndarray|list, # image ids (n,)
+    labels:list|tuple, # which labels count
     size:int # side of the maps
 )->dict: # (id, label) -> bool (size,size)
     "Boxes of some images on the grid of a map. Raises `DataError` when there is none of these labels."
     t = manifest.rows(ids); key = (t.dataset+"/"+t.image).to_numpy(); number = dict(zip(key, map(int, ids)))
     own = manifest.boxes.assign(image=manifest.boxes.dataset+"/"+manifest.boxes.image)
     own = own[own.image.isin(key) & own.label.isin(list(labels))]
-    if not len(own): raise Unmarked(f"none of the {len(ids)} images has a box of {', '.join(labels)}", "use a dataset with boxes of these labels, score against=masks, or against=nothing: maps without scores")
+    if not len(own):
+        raise Unmarked(f"none of the {len(ids)} images has a box of {', '.join(labels)}",
+                       "use a dataset with boxes of these labels, score against=masks, or against=nothing: maps without scores")
     return {(number[i],l):r for (i,l),r in box_regions(own, t.assign(image=key), size).items()}
 
 # %% ../../nbs/75_interpret.boxes.ipynb #134cb214
@@ -104,13 +110,13 @@ def _score(m, region, threshold, tolerance):
     return dict(hit=region[top].mean(), pointing=_near(region, tolerance)[top].mean(), iou=_ratio(both, (marked | region).sum()),
                 iobb=_ratio(both, marked.sum()), ap=average_precision_score(region.ravel(), m.ravel()), inside=(m*region).sum()/m.sum())
 
-# %% ../../nbs/75_interpret.boxes.ipynb #c42a5f65
+# %% ../../nbs/75_interpret.boxes.ipynb #715d9239
 SCORES = ("hit","pointing","iou","iobb","ap","inside") # of a map against what was marked
 
 def score_maps(
-    maps, # heat, 0 to 1 (n,h,w)
-    regions, # what was marked, bool (n,h,w); None: nothing was, and what compares with it is NaN
-    threshold=.5, # heat from which a pixel counts as marked by the map: a number, or one for each map
+    maps:np.ndarray, # heat, 0 to 1 (n,h,w)
+    regions:np.ndarray, # what was marked, bool (n,h,w); None: nothing was, and what compares with it is NaN
+    threshold:float|np.ndarray=.5, # heat from which a pixel counts as marked by the map: a number, or one for each map
     tolerance:float=15/224 # how far a hit may lie outside for `pointing`, as a share of the side
 )->pd.DataFrame: # a row for each map: SCORES, area, focus_area, mean_intensity
     "Scores of maps against what was marked. NaN where a map is empty. Raises `DataError` for grids that differ and for empty regions."
@@ -119,16 +125,18 @@ def score_maps(
             for m,r,t in zip(maps, regions, np.broadcast_to(threshold, len(maps)))]
     found = pd.DataFrame(rows, columns=SCORES)
     top = maps.max((1,2), keepdims=True)
-    return found.assign(area=regions.mean((1,2)) if known else np.nan, focus_area=((maps > top/2) & (top > 0)).mean((1,2)), mean_intensity=maps.mean((1,2)))
+    return found.assign(area=regions.mean((1,2)) if known else np.nan, focus_area=((maps > top/2) & (top > 0)).mean((1,2)),
+                        mean_intensity=maps.mean((1,2)))
 
-# %% ../../nbs/75_interpret.boxes.ipynb #f10229ee
+# %% ../../nbs/75_interpret.boxes.ipynb #d3c64e1f
 def map_threshold(
-    maps, # heat of images that will not be scored (n,h,w)
-    regions, # what was marked on them, bool (n,h,w)
+    maps:np.ndarray, # heat of images that will not be scored (n,h,w)
+    regions:np.ndarray, # what was marked on them, bool (n,h,w)
     part:str="valid" # the part they come from; never a test set
 )->float: # .05 to .95
     "The threshold with the best mean IoU. Raises `ParameterError` for the test part, `DataError` without a map that has heat."
-    if str(part).startswith("test"): raise ParameterError(f"a threshold cannot be chosen on {part!r}, where it is measured", "choose it on part='valid'")
+    if str(part).startswith("test"):
+        raise ParameterError(f"a threshold cannot be chosen on {part!r}, where it is measured", "choose it on part='valid'")
     maps,regions = _on_one_grid(maps, regions); ok = maps.max((1,2)) > 0
     if not ok.any(): raise DataError("every map is empty", "look at the model, or at an earlier stage")
     at = np.arange(1, 20)/20
@@ -152,7 +160,7 @@ def _random_boxes(region, gen):
         m[y:y+h,x:x+w] = 1
     return m
 
-# %% ../../nbs/75_interpret.boxes.ipynb #9745d202
+# %% ../../nbs/75_interpret.boxes.ipynb #0e28da3b
 CHANCE = ("uniform","centre","random boxes") # maps that know nothing of the image
 
 def centre_map(
@@ -164,7 +172,7 @@ def centre_map(
     return np.outer(a, a)/a.max()**2
 
 def score_chance(
-    regions, # what was marked, bool (n,h,h)
+    regions:np.ndarray, # what was marked, bool (n,h,h)
     threshold:float=.5, # of the centre's Gaussian
     draws:int=20, # of random boxes for each image
     seed:int=0 # of the random boxes
@@ -175,11 +183,11 @@ def score_chance(
     drawn = [score_maps(np.stack([_random_boxes(r, gen) for r in regions]), regions) for _ in range(draws)]
     return dict(zip(CHANCE, (score_maps(even, regions), score_maps(middle, regions, threshold), sum(drawn)/draws)))
 
-# %% ../../nbs/75_interpret.boxes.ipynb #011a06ea
+# %% ../../nbs/75_interpret.boxes.ipynb #f4590e8d
 def side_share(
-    maps, # heat (n,h,w)
-    lungs, # bool masks (n,h,w)
-    regions # what was marked, bool (n,h,w)
+    maps:np.ndarray, # heat (n,h,w)
+    lungs:np.ndarray, # bool masks (n,h,w)
+    regions:np.ndarray # what was marked, bool (n,h,w)
 )->np.ndarray: # float64 (n,) in 0..1; NaN where there is no one lung to be right about
     "Of the heat in the lungs, the share in the lung that holds what was marked."
     maps,lungs = _on_one_grid(maps, lungs); out = np.full(len(maps), np.nan)
@@ -198,34 +206,36 @@ def _groups(table):
     labels = [l for l in table.label.unique() if l]
     return {"":table} | ({l:table[table.label == l] for l in labels} if len(labels) > 1 else {})
 
-# %% ../../nbs/75_interpret.boxes.ipynb #e5a27211
+# %% ../../nbs/75_interpret.boxes.ipynb #ed70faef
 def localisation_report(
     table:pd.DataFrame, # a row for each image and model: arm, id, patient, label, and the scores
-    metrics=(*SCORES,"area","focus_area","mean_intensity"), # columns to average
+    metrics:tuple=(*SCORES,"area","focus_area","mean_intensity"), # columns to average
     part:str="test", # part the images come from
     level:float=.95, # of the intervals
     n_boot:int=2000, # resamples of patients
     seed:int=0 # names the resamples
 )->pd.DataFrame: # columns METRIC_COLUMNS; label "" is all images
     "Mean scores of each model, for all images and for each label, with patient-clustered intervals."
-    rows = [dict(arm=a, label=l, metric=m, **_mean(own[m].to_numpy(float), own.patient, level, n_boot, seed, own[m].dropna().isin([0,1]).all() and m in _HITS))
+    rows = [dict(arm=a, label=l, metric=m, **_mean(own[m].to_numpy(float), own.patient, level, n_boot, seed,
+                                                   own[m].dropna().isin([0,1]).all() and m in _HITS))
             for a,t in table.groupby("arm", sort=False) for l,own in _groups(t).items() for m in metrics if m in t]
     return pd.DataFrame(rows).assign(part=part, level=level)[METRIC_COLUMNS]
 
-# %% ../../nbs/75_interpret.boxes.ipynb #2da37be3
+# %% ../../nbs/75_interpret.boxes.ipynb #5ceb445c
 def localisation_differences(
     table:pd.DataFrame, # as `localisation_report` takes it
-    pairs, # (arm, base) pairs
-    metrics=("inside",), # columns to compare
+    pairs:list, # (arm, base) pairs
+    metrics:tuple=("inside",), # columns to compare
     level:float=.95, # of the intervals
     n_boot:int=2000, # resamples of patients
     seed:int=0 # names the resamples
 )->pd.DataFrame: # as `verdicts` gives it, and as `plot_differences` takes it
-    "Paired differences between models on the same images, each metric a question of its own. Raises `DataError` when two models were not scored on the same images."
+    "Paired differences between models on the same images, each metric a question of its own. Raises `DataError` for models scored on other images."
     found = {m:[] for m in metrics}
     for a,b in pairs:
         x,y = (table[table.arm == k].set_index(["id","label"]).sort_index() for k in (a,b))
-        if not len(x) or not x.index.equals(y.index): raise DataError(f"{a} and {b} were not scored on the same images ({len(x)} and {len(y)})", "score all models on one set of images")
+        if not len(x) or not x.index.equals(y.index):
+            raise DataError(f"{a} and {b} were not scored on the same images ({len(x)} and {len(y)})", "score all models on one set of images")
         for label,own in _groups(x.reset_index()).items():
             for m in metrics:
                 d = own[m].to_numpy(float)-y.loc[pd.MultiIndex.from_frame(own[["id","label"]]), m].to_numpy(float)
@@ -260,11 +270,11 @@ def confidence_correlation(
         return row | dict(zip(("low","high","reason"), interval(draws, level)))
     return pd.DataFrame([one(a, t) for a,t in table.groupby("arm", sort=False)]).assign(part=part, level=level)[METRIC_COLUMNS]
 
-# %% ../../nbs/75_interpret.boxes.ipynb #454852cd
+# %% ../../nbs/75_interpret.boxes.ipynb #ee7a8760
 @style()
 def plot_localisation(
     metrics:pd.DataFrame, # from `localisation_report`
-    show=("hit","iou","ap","inside"), # which scores, a panel each
+    show:tuple=("hit","iou","ap","inside"), # which scores, a panel each
     title:str="" # the finding, in a sentence
 )->tuple: # fig, axes
     "Mean scores with their intervals, models beside the maps that know nothing. Raises `ParameterError` for a score that is not there."

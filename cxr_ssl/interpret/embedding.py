@@ -25,12 +25,13 @@ from ..eval.stats import interval, patient_weights
 from ..record import DISCLAIMER
 from ..adapt.medsam import embed_bank, embedder
 
-# %% ../../nbs/72_interpret.embedding.ipynb #0be707da
+# %% ../../nbs/72_interpret.embedding.ipynb #7ca9a46c
 def _checked(name, x, ids):
     "Features as float32 (n,d). Raises `DataError` naming the encoder and the image at fault."
     x = np.asarray(x, np.float32)
     if x.ndim != 2 or len(x) != len(ids):
-        raise DataError(f"{name} has an array of shape {x.shape} for {len(ids)} images", "give one row of features for each image, in the order of the table")
+        raise DataError(f"{name} has an array of shape {x.shape} for {len(ids)} images",
+                        "give one row of features for each image, in the order of the table")
     bad = ~np.isfinite(x).all(1)
     if bad.any():
         raise DataError(f"{name} has features that are not finite for image {int(ids[bad.argmax()]):016x}, and {bad.sum()-1} more",
@@ -57,10 +58,10 @@ class Spaces:
         sizes = ", ".join(f"{k} {v.shape[1]}" for k,v in self.x.items())
         return f"Spaces of {len(self):,} images, {self.rows.patient.nunique():,} patients: {sizes}"
 
-# %% ../../nbs/72_interpret.embedding.ipynb #54d593e5
+# %% ../../nbs/72_interpret.embedding.ipynb #2b73da95
 @patch
 def take(self:Spaces,
-    at # bool (n,), or places
+    at:np.ndarray|list # bool (n,), or places
 )->Spaces: # of these images
     "Some of the images."
     at = np.flatnonzero(at) if np.asarray(at).dtype == bool else np.asarray(at, int)
@@ -79,10 +80,10 @@ def join(self:Spaces,
     at = pd.Index(other.rows.id).get_indexer(self.rows.id)
     return Spaces(self.x | {k:v[at] for k,v in other.x.items()}, self.rows)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #96f899b0
+# %% ../../nbs/72_interpret.embedding.ipynb #44611379
 @patch
 def save(self:Spaces,
-    path # file ending in .npz
+    path:str|Path # file ending in .npz
 )->Path: # the same
     "Write features, ids and table as plain arrays."
     path,words = Path(path),lambda c: c.to_numpy() if c.dtype.kind in "fiub" else c.fillna("").astype(str).to_numpy().astype(str)
@@ -92,7 +93,7 @@ def save(self:Spaces,
 
 @patch(cls_method=True)
 def load(cls:Spaces,
-    path # file that `save` wrote
+    path:str|Path # file that `save` wrote
 )->Spaces: # as it was
     "Read what `save` wrote. Raises `DataError` for another file."
     try:
@@ -114,9 +115,9 @@ def _one_encoder(what, encoder, size, seed, device):
     raise ParameterError(f"encoder {what!r} is no run folder with an encoder, no .safetensors file, and no name",
                          "give a run folder, a file, timm/<name>, timm/<name>:<weights>, random or thumbnail; each may have name= in front")
 
-# %% ../../nbs/72_interpret.embedding.ipynb #f9d9a8ea
+# %% ../../nbs/72_interpret.embedding.ipynb #e3074299
 def open_encoders(
-    specs, # lines as [name=]what, see above
+    specs:list|tuple, # lines as [name=]what, see above
     encoder:str="resnet18", # architecture of `random`, and of a file that does not say its own
     size:int=64, # side of their pictures, pixels; a run folder has its own
     seed:int=0, # of random weights
@@ -131,14 +132,14 @@ def open_encoders(
     if not found: raise ParameterError("no encoder is named", "give at least one, for example random")
     return found
 
-# %% ../../nbs/72_interpret.embedding.ipynb #81c01f59
+# %% ../../nbs/72_interpret.embedding.ipynb #8c636b4e
 _KNOWN = ("patient","dataset","view","sex","age","image")
 
 def embed_spaces(
     encoders:dict, # name -> `Embedder`, or None for the thumbnail
     bank, # where pixels come from, a `Bank` or `Banks`
-    ids, # image ids (n,)
-    root, # folder of all caches, see `embed_bank`
+    ids:np.ndarray|list, # image ids (n,)
+    root:str|Path, # folder of all caches, see `embed_bank`
     bs:int=64, # how many at once
     threads:int=None # that prepare images
 )->Spaces: # of these images; its table has patient, dataset, view, sex, age and image
@@ -148,9 +149,9 @@ def embed_spaces(
     def look(e): return shrunk() if e is None else embed_bank(e, bank, root, ids, bs, threads).get(ids)
     return Spaces({k:look(e) for k,e in encoders.items()}, rows)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #1b1150b3
+# %% ../../nbs/72_interpret.embedding.ipynb #b0c4c242
 def scaled(
-    x # features (n,d)
+    x:np.ndarray # features (n,d)
 )->np.ndarray: # float32 (n,d), mean 0, mean squared length 1
     "Features in units of their own spread. Raises `DataError` where all are the same."
     x = np.asarray(x, np.float32); x = x-x.mean(0, dtype=np.float64).astype(np.float32)
@@ -169,19 +170,20 @@ def sample_patients(
     order = rng(seed, "patients").permutation(codes.max()+1); size = np.bincount(codes)[order]
     return np.flatnonzero(np.isin(codes, order[size.cumsum() <= limit]))
 
-# %% ../../nbs/72_interpret.embedding.ipynb #98ad1500
+# %% ../../nbs/72_interpret.embedding.ipynb #6738e39d
 def neighbours(
-    x, # features (n,d), on any scale
+    x:np.ndarray, # features (n,d), on any scale
     patients, # patient of each image (n,)
     k:int=10, # how many
-    queries=None, # places of the images in question (m,); all if not given
+    queries:np.ndarray|list=None, # places of the images in question (m,); all if not given
     block:int=2**23 # distances held at once
 )->np.ndarray: # places, the nearest first (m,k)
     "The `k` nearest images of other patients. Raises `ParameterError` where there are fewer."
     x,codes = np.asarray(x, np.float32),pd.factorize(pd.Series(np.asarray(patients, object)))[0]
     q,left = np.arange(len(x)) if queries is None else np.asarray(queries, int),len(x)-np.bincount(codes).max()
     if not 1 <= k <= left:
-        raise ParameterError(f"k={k} neighbours: there are {len(x)} images, and at most {left} are of other patients", f"use 1 to {max(left, 0)}, or more images")
+        raise ParameterError(f"k={k} neighbours: there are {len(x)} images, and at most {left} are of other patients",
+                             f"use 1 to {max(left, 0)}, or more images")
     length,out = np.einsum("ij,ij->i", x, x),[]
     for at in np.array_split(q, max(1, -(-len(q)*len(x)//block))):
         d = length-2*(x[at]@x.T)
@@ -190,7 +192,7 @@ def neighbours(
         out.append(np.take_along_axis(near, np.take_along_axis(d, near, 1).argsort(1, kind="stable"), 1))
     return np.concatenate(out)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #2b84ae54
+# %% ../../nbs/72_interpret.embedding.ipynb #3663afda
 def _mean_interval(values, weights, level):
     "Mean of values, and the interval of their weighted means over the rows of `weights`."
     if not len(values): return np.nan,np.nan,np.nan
@@ -206,15 +208,16 @@ def _codes_of(labels):
     labels = pd.Series(np.asarray(labels, object))
     if blank := int((labels.isna() | (labels == "")).sum()): raise DataError(f"{blank} images have no label", "leave them out")
     names,codes = np.unique(labels.astype(str), return_inverse=True)
-    if len(names) < 2: raise DataError(f"all {len(labels)} images are {', '.join(names)}: there is nothing to tell apart", "use images of two classes or more")
+    if len(names) < 2:
+        raise DataError(f"all {len(labels)} images are {', '.join(names)}: there is nothing to tell apart", "use images of two classes or more")
     return codes,names
 
-# %% ../../nbs/72_interpret.embedding.ipynb #af322696
+# %% ../../nbs/72_interpret.embedding.ipynb #2f008405
 def precision_at(
-    x, # features (n,d)
+    x:np.ndarray, # features (n,d)
     labels, # of each image (n,)
     patients, # of each image (n,)
-    ks=(1,5,10), # numbers of neighbours
+    ks:tuple=(1,5,10), # numbers of neighbours
     limit:int=5000, # most images that are asked about; they are looked for among all
     level:float=.95, # of the interval
     n_boot:int=1000, # resamples of patients
@@ -236,9 +239,9 @@ def _own(codes, patients):
     "For each image: how many of its own patient bear its label, itself included."
     return pd.Series(1, index=range(len(codes))).groupby([pd.Series(patients).astype(str).to_numpy(), codes]).transform("sum").to_numpy()
 
-# %% ../../nbs/72_interpret.embedding.ipynb #4faffc04
+# %% ../../nbs/72_interpret.embedding.ipynb #acbefb40
 def permuted_labels(
-    codes, # number of each image's label (n,)
+    codes:np.ndarray, # number of each image's label (n,)
     patients, # of each image (n,)
     n:int, # how many permutations
     seed:int=0 # names the draw
@@ -280,13 +283,13 @@ class _Space:
         return dict(purity=(labels[:,self.near] == labels[:,:,None]).mean((1,2)), silhouette=self.silhouettes(flat, labels, k).mean(0),
                     calinski_harabasz=self.ratio(flat, k), intra=intra, inter=inter, intra_over_inter=intra/inter)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #e15b9dd9
+# %% ../../nbs/72_interpret.embedding.ipynb #7f909618
 @patch
 def silhouettes(self:_Space,
-    flat, # labels as ones and zeros (n,b*k)
-    labels, # labellings (b,n)
-    k # how many labels
-): # (n,b)
+    flat:np.ndarray, # labels as ones and zeros (n,b*k)
+    labels:np.ndarray, # labellings (b,n)
+    k:int # how many labels
+)->np.ndarray: # (n,b)
     "Silhouette of each image in each labelling; 0 for one alone, as scikit-learn has it."
     sums,count = (self.d@flat).reshape(len(self.x), -1, k),flat.sum(0).reshape(-1, k)
     own,size = (np.take_along_axis(a, labels.T[:,:,None], 2)[:,:,0] for a in (sums,np.broadcast_to(count, sums.shape)))
@@ -297,9 +300,9 @@ def silhouettes(self:_Space,
 
 @patch
 def ratio(self:_Space,
-    flat, # labels as ones and zeros (n,b*k)
-    k # how many labels
-): # (b,)
+    flat:np.ndarray, # labels as ones and zeros (n,b*k)
+    k:int # how many labels
+)->np.ndarray: # (b,)
     "Calinski and Harabasz's ratio of each labelling; the features have mean 0."
     n,count = len(self.x),flat.sum(0)
     means = (flat.T@self.x)/np.maximum(count, 1)[:,None]                        # (b*k,d)
@@ -339,9 +342,9 @@ def _measure_row(name, value, low_high, null, moved):
     else: why.append("no test: no two patients with different labels have equally many images")
     return row | dict(reason="; ".join(why))
 
-# %% ../../nbs/72_interpret.embedding.ipynb #1f50303c
+# %% ../../nbs/72_interpret.embedding.ipynb #72ed2d48
 def cluster_measures(
-    x, # features (n,d)
+    x:np.ndarray, # features (n,d)
     labels, # of each image (n,)
     patients, # of each image (n,)
     k:int=10, # neighbours for the purity
@@ -360,7 +363,7 @@ def cluster_measures(
     rows = [_measure_row(n, v, low_high.get(n), null.get(n), moved) for n,v in value.items()]
     return pd.DataFrame(rows).assign(n=len(at), patients=len(np.unique(patients.astype(str))))
 
-# %% ../../nbs/72_interpret.embedding.ipynb #26e6bbf3
+# %% ../../nbs/72_interpret.embedding.ipynb #8ef0988b
 @style()
 def plot_measures(
     table:pd.DataFrame, # from `cluster_measures`, with the columns encoder and colouring
@@ -369,19 +372,21 @@ def plot_measures(
 )->tuple: # fig, axes
     "Measures of each encoder beside chance, a row of panels for each colouring."
     rows,arms = list(dict.fromkeys(table.colouring)),list(dict.fromkeys(table.encoder)); ink = colours(arms)
-    fig,axes = plt.subplots(len(rows), len(show), figsize=(2.3*len(show)+.9, len(rows)*(.5+.2*len(arms))+.5), sharey=True, sharex="col", squeeze=False)
+    fig,axes = plt.subplots(len(rows), len(show), figsize=(2.3*len(show)+.9, len(rows)*(.5+.2*len(arms))+.5), sharey=True, sharex="col",
+                            squeeze=False)
     for (i,j),ax in np.ndenumerate(axes):
         found = table[(table.colouring == rows[i]) & (table.measure == show[j])].set_index("encoder")
         for k,a in enumerate(a for a in arms if a in found.index):
             r = found.loc[a]; ax.plot([r.chance]*2, [k-.32,k+.32], color="#999999", lw=1.4)
             ax.plot([r.low,r.high], [k,k], color=ink[a], lw=2.2, alpha=.55); ax.plot(r.value, k, "o", color=ink[a], ms=4.5)
-        ax.set(title=f"{show[j].replace('_', ' ')} of {rows[i]}", yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms)-.5,-.5)); ax.grid(axis="y", visible=False)
+        ax.set(title=f"{show[j].replace('_', ' ')} of {rows[i]}", yticks=range(len(arms)), yticklabels=arms, ylim=(len(arms)-.5,-.5))
+        ax.grid(axis="y", visible=False)
     fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return fig,axes
 
-# %% ../../nbs/72_interpret.embedding.ipynb #40c43c19
+# %% ../../nbs/72_interpret.embedding.ipynb #4ec0b2eb
 def project(
-    x, # features (n,d)
+    x:np.ndarray, # features (n,d)
     how:str="tsne", # "tsne", "umap" or "pca"
     perplexity:float=30., # of t-SNE: about how many neighbours count
     neighbours:int=15, # of UMAP
@@ -401,10 +406,10 @@ def project(
         x = UMAP(n_neighbors=neighbours, random_state=seed, n_jobs=1).fit_transform(x)
     return x.astype(np.float32)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #8fa96625
+# %% ../../nbs/72_interpret.embedding.ipynb #7c18c1d3
 def picture_measures(
-    x, # features (n,d)
-    z, # their picture (n,2)
+    x:np.ndarray, # features (n,d)
+    z:np.ndarray, # their picture (n,2)
     k:int=10, # neighbours
     limit:int=2000, # most images; of more, some are drawn
     seed:int=0 # names the draw
@@ -429,12 +434,12 @@ def inks(
     grey = {w:c for w,c in (("other","#8F8F8F"), ("unknown","#C4C4C4")) if (v == w).any()}
     return v.to_numpy(),dict(zip(names, _INKS)) | grey
 
-# %% ../../nbs/72_interpret.embedding.ipynb #f3af3437
+# %% ../../nbs/72_interpret.embedding.ipynb #6632cb26
 @style()
 def plot_spaces(
     pictures:dict, # encoder -> picture (n,2)
     rows:pd.DataFrame, # n rows
-    by=("label","dataset","view"), # columns that colour the points
+    by:tuple=("label","dataset","view"), # columns that colour the points
     title:str="" # the finding, in a sentence
 )->tuple: # fig, axes
     "Pictures of encoders (rows) in several colours (columns). Raises `ParameterError` for a column that is not there."
@@ -452,10 +457,10 @@ def plot_spaces(
     fig.suptitle(title, x=.01, ha="left", fontsize=10)
     return fig,axes
 
-# %% ../../nbs/72_interpret.embedding.ipynb #f6c750df
+# %% ../../nbs/72_interpret.embedding.ipynb #dc9bbd96
 def cka(
-    x, # features (n,d)
-    y, # features of the same images by another encoder (n,e)
+    x:np.ndarray, # features (n,d)
+    y:np.ndarray, # features of the same images by another encoder (n,e)
     unbiased:bool=True # without the floor that few images give; False: as first published
 )->float: # 1: the same up to rotation and scale; 0: nothing in common
     "Linear CKA. Raises `DataError` for arrays of different images, `ParameterError` for fewer than four."
@@ -480,7 +485,7 @@ def _jackknife(f, groups, level):
     reach = student.ppf((1+level)/2, m-1)*np.sqrt((m-1)/m*((each-each.mean())**2).sum())
     return value,value-reach,min(value+reach, 1.)
 
-# %% ../../nbs/72_interpret.embedding.ipynb #3e85226f
+# %% ../../nbs/72_interpret.embedding.ipynb #b24f9436
 def cka_table(
     spaces:Spaces, # of several encoders
     unbiased:bool=True, # see `cka`
@@ -495,7 +500,8 @@ def cka_table(
     group,names = (rng(seed, "groups").permutation(who.max()+1) % groups)[who],list(s.x)
     pairs = [(a, b) for i,a in enumerate(names) for b in names[i+1:]]
     found = [_jackknife(lambda at: cka(s.x[a][at], s.x[b][at], unbiased), group, level) for a,b in pairs]
-    return pd.DataFrame([dict(a=a, b=b, value=v, low=l, high=h, n=len(s)) for (a,b),(v,l,h) in zip(pairs, found)], columns=["a","b","value","low","high","n"])
+    return pd.DataFrame([dict(a=a, b=b, value=v, low=l, high=h, n=len(s)) for (a,b),(v,l,h) in zip(pairs, found)],
+                        columns=["a","b","value","low","high","n"])
 
 # %% ../../nbs/72_interpret.embedding.ipynb #fec5ba1c
 @style()
@@ -528,13 +534,13 @@ def draw_queries(
     turn = rows.assign(turn=rows.groupby(column).cumcount()).sort_values(["turn",column], kind="stable")
     return turn["at"].to_numpy()[:n]
 
-# %% ../../nbs/72_interpret.embedding.ipynb #3b5983e7
+# %% ../../nbs/72_interpret.embedding.ipynb #79aad1e2
 @style()
 def retrieval_sheet(
     spaces:Spaces, # of these images
     encoder:str, # which of its encoders
     bank, # where pixels come from
-    queries, # places of the images in question (m,)
+    queries:np.ndarray|list, # places of the images in question (m,)
     k:int=6, # neighbours to show
     column:str="label", # what is compared
     side:int=96, # of a shown picture, pixels
@@ -553,7 +559,7 @@ def retrieval_sheet(
     fig.suptitle(title or f"{encoder}: nearest images of other patients", x=.01, ha="left", fontsize=9)
     return fig,axes
 
-# %% ../../nbs/72_interpret.embedding.ipynb #9c5dee06
+# %% ../../nbs/72_interpret.embedding.ipynb #f6eafc80
 def _sheet(bank, ids, side):
     "Thumbnails in one JPEG, row by row: base64, and how many in a row."
     per = int(np.ceil(np.sqrt(len(ids)))); sheet = np.zeros((-(-len(ids)//per)*side, per*side), np.uint8)
@@ -569,11 +575,16 @@ _EXPLORER_CSS = """
 @media(prefers-color-scheme:dark){:root{--ink:#e4e8ec;--soft:#9ba6b1;--line:#343c45;--page:#14181d;--card:#1e242b}}
 *{box-sizing:border-box}body{margin:0;background:var(--page);color:var(--ink);font:15px/1.45 system-ui,sans-serif}
 main{max-width:66rem;margin:0 auto;padding:.8rem 1rem}h1{font-size:1.1rem;margin:.2rem 0}p{margin:.2rem 0;color:var(--soft);font-size:.88rem}
-.bar{display:flex;flex-wrap:wrap;gap:.5rem 1rem;margin:.6rem 0}label{font-size:.88rem;color:var(--soft)}select{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:5px;padding:.15rem .4rem}
-.box{display:flex;gap:1rem;align-items:flex-start;flex-wrap:wrap}#wrap{position:relative;flex:1 1 26rem;min-width:16rem}canvas{width:100%;aspect-ratio:4/3;display:block;border:1px solid var(--line);border-radius:6px;touch-action:none}
-#tip{flex:0 0 11rem;min-height:13rem;font-size:.85rem}#thumb{width:11rem;height:11rem;image-rendering:auto;background-repeat:no-repeat;background-color:var(--card);border-radius:6px}
-#tip td{padding:0 .5rem 0 0;vertical-align:top}#tip td:first-child{color:var(--soft)}#legend{display:flex;flex-wrap:wrap;gap:.2rem .9rem;margin-top:.5rem}
-#legend button{font:inherit;font-size:.85rem;border:0;background:none;color:inherit;cursor:pointer;padding:.1rem}#legend button[aria-pressed=false]{opacity:.3}#legend i{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.35em}
+.bar{display:flex;flex-wrap:wrap;gap:.5rem 1rem;margin:.6rem 0}label{font-size:.88rem;color:var(--soft)}
+select{font:inherit;color:inherit;background:var(--card);border:1px solid var(--line);border-radius:5px;padding:.15rem .4rem}
+.box{display:flex;gap:1rem;align-items:flex-start;flex-wrap:wrap}#wrap{position:relative;flex:1 1 26rem;min-width:16rem}
+canvas{width:100%;aspect-ratio:4/3;display:block;border:1px solid var(--line);border-radius:6px;touch-action:none}
+#tip{flex:0 0 11rem;min-height:13rem;font-size:.85rem}
+#thumb{width:11rem;height:11rem;image-rendering:auto;background-repeat:no-repeat;background-color:var(--card);border-radius:6px}
+#tip td{padding:0 .5rem 0 0;vertical-align:top}#tip td:first-child{color:var(--soft)}
+#legend{display:flex;flex-wrap:wrap;gap:.2rem .9rem;margin-top:.5rem}
+#legend button{font:inherit;font-size:.85rem;border:0;background:none;color:inherit;cursor:pointer;padding:.1rem}
+#legend button[aria-pressed=false]{opacity:.3}#legend i{display:inline-block;width:.7em;height:.7em;border-radius:50%;margin-right:.35em}
 """
 
 # %% ../../nbs/72_interpret.embedding.ipynb #5ab88948
@@ -592,16 +603,20 @@ function draw(){g.clearRect(0,0,c.width,c.height);g.globalAlpha=.8;for(let i=0;i
  g.globalAlpha=1;if(hot>=0){dot(hot,7);g.lineWidth=2*devicePixelRatio;g.strokeStyle=getComputedStyle(document.body).color;g.stroke()}}
 """
 
-# %% ../../nbs/72_interpret.embedding.ipynb #aa176908
+# %% ../../nbs/72_interpret.embedding.ipynb #782f68e7
 _EXPLORER_JS += """
 function legend(){const n={};col().values.forEach(v=>n[v]=(n[v]||0)+1);$('legend').replaceChildren(...Object.keys(col().inks).map(v=>{
- const b=document.createElement('button'),i=document.createElement('i');i.style.background=col().inks[v];b.append(i,v+' '+(n[v]||0));b.setAttribute('aria-pressed',!hidden.has(v));
+ const b=document.createElement('button'),i=document.createElement('i');i.style.background=col().inks[v];b.append(i,v+' '+(n[v]||0));
+ b.setAttribute('aria-pressed',!hidden.has(v));
  b.onclick=()=>{hidden.has(v)?hidden.delete(v):hidden.add(v);hot=-1;legend();draw()};return b}))}
-function tip(){const t=$('thumb').style;if(hot<0){t.backgroundImage='none';$('facts').replaceChildren();$('where').textContent='Point at a dot.';return}
+function tip(){const t=$('thumb').style;if(hot<0){t.backgroundImage='none';$('facts').replaceChildren();$('where').textContent='Point at a dot.';
+ return}
  t.backgroundImage='url('+$('sheet').src+')';t.backgroundSize=(D.per*100)+'% '+(D.down*100)+'%';
  const pc=(k,n)=>n>1?k/(n-1)*100+'%':'0';t.backgroundPosition=pc(hot%D.per,D.per)+' '+pc(Math.floor(hot/D.per),D.down);
- $('where').textContent='';$('facts').replaceChildren(...Object.entries(D.facts).map(([k,v])=>{const r=document.createElement('tr');[k,v[hot]].forEach(x=>{const d=document.createElement('td');d.textContent=x;r.append(d)});return r}))}
-function find(e){const r=c.getBoundingClientRect(),x=(e.clientX-r.left)*devicePixelRatio,y=(e.clientY-r.top)*devicePixelRatio;let best=(14*devicePixelRatio)**2,at=-1;
+ $('where').textContent='';$('facts').replaceChildren(...Object.entries(D.facts).map(([k,v])=>{const r=document.createElement('tr');
+ [k,v[hot]].forEach(x=>{const d=document.createElement('td');d.textContent=x;r.append(d)});return r}))}
+function find(e){const r=c.getBoundingClientRect(),x=(e.clientX-r.left)*devicePixelRatio,y=(e.clientY-r.top)*devicePixelRatio;
+ let best=(14*devicePixelRatio)**2,at=-1;
  for(let i=0;i<P.length;i++)if(shown(i)){const d=(P[i][0]-x)**2+(P[i][1]-y)**2;if(d<best){best=d;at=i}}if(at!==hot&&at>=0){hot=at;draw();tip()}}
 c.onpointermove=c.onpointerdown=find;$('pic').onchange=()=>{P=place();draw()};$('by').onchange=()=>{hidden.clear();legend();draw()};
 onresize=size;legend();size();tip();
@@ -621,24 +636,27 @@ _EXPLORER_BODY = """<main><h1>{title}</h1><p>{note} Distances between islands of
 <div class="box"><div id="wrap"><canvas id="c" role="img" aria-label="scatter of images"></canvas><div id="legend"></div></div>
 <div id="tip"><div id="thumb"></div><p id="where"></p><table id="facts"></table></div></div></main>"""
 
-# %% ../../nbs/72_interpret.embedding.ipynb #9f73b37b
+# %% ../../nbs/72_interpret.embedding.ipynb #6fc3b352
 def write_explorer(
-    path, # file ending in .html
+    path:str|Path, # file ending in .html
     pictures:dict, # name -> picture (n,2)
     rows:pd.DataFrame, # n rows with the column id
     bank, # where thumbnails come from
-    by=("label","dataset","view"), # columns that colour the points
-    facts=("label","dataset","view"), # columns that are shown beside a thumbnail; nothing else of the table is written
+    by:tuple=("label","dataset","view"), # columns that colour the points
+    facts:tuple=("label","dataset","view"), # columns that are shown beside a thumbnail; nothing else of the table is written
     side:int=64, # of a thumbnail, pixels
     limit:int=5000, # most images
     title:str="Embeddings" # of the page
 )->Path: # the same file
     "Write an interactive page in one file. Raises `ParameterError` for more images than `limit`."
-    if len(rows) > limit: raise ParameterError(f"{len(rows):,} images are too many for one page", f"draw up to {limit:,} of them: spaces.take(sample_patients(...))")
+    if len(rows) > limit:
+        raise ParameterError(f"{len(rows):,} images are too many for one page", f"draw up to {limit:,} of them: spaces.take(sample_patients(...))")
     for z in pictures.values(): _checked("a picture", z, rows.id)
     sheet,per = _sheet(bank, rows.id.to_numpy(np.uint64), side); data = _script_json(_explorer_data(pictures, rows, by, facts, per))
-    body = _EXPLORER_BODY.format(title=escape(title), note=escape(DISCLAIMER)) + (f'<img id="sheet" alt="" hidden src="data:image/jpeg;base64,{sheet}">'
+    body = _EXPLORER_BODY.format(title=escape(title),
+                                 note=escape(DISCLAIMER)) + (f'<img id="sheet" alt="" hidden src="data:image/jpeg;base64,{sheet}">'
         f'<script type="application/json" id="data">{data}</script><script>{_EXPLORER_JS}</script>')
-    head = f'<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1"><title>{escape(title)}</title><style>{_EXPLORER_CSS}</style>'
+    head = '<meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+    head += f'<title>{escape(title)}</title><style>{_EXPLORER_CSS}</style>'
     write_text(path, f'<!doctype html>\n<html lang="en"><head>{head}</head><body>{body}</body></html>\n')
     return Path(path)

@@ -6,35 +6,37 @@
 __all__ = ['parse_runs', 'prepared_as', 'Explained', 'read_run', 'marked', 'run_maps', 'choose_cut', 'score_run',
            'mean_over_runs', 'originals', 'choose_pairs', 'captions_of', 'save_overlays']
 
-# %% ../../nbs/76_interpret.explain.ipynb #4ae59f16
+# %% ../../nbs/76_interpret.explain.ipynb #1ceab41f
 import cv2, numpy as np, pandas as pd
 from dataclasses import dataclass
 from pathlib import Path
 from ..core import DataError, ParameterError, atomic_path, pick_device
 from ..data.images import Preprocess, decode, read_mask
-from ..data.splits import refuse_seen
+from ..data.manifest import Manifest
+from ..data.splits import Protocol, refuse_seen
 from ..eval.calibration import apply_temperature, fit_temperature
 from ..finetune.predict import _read_info, load_classifier
 from ..finetune.training import Classifier, predict
 from .boxes import CHANCE, SCORES, Unmarked, centre_map, manifest_boxes, map_threshold, mask_regions, score_chance, score_maps
 from .cam import cam, caption, overlay
 
-# %% ../../nbs/76_interpret.explain.ipynb #6e6d785d
+# %% ../../nbs/76_interpret.explain.ipynb #c89e6120
 def parse_runs(
-    words # run folders, each as it is or as name=folder
+    words:list|tuple # run folders, each as it is or as name=folder
 )->dict: # name -> its folders
     "The runs that a parameter names. Raises `ParameterError` without any, and for a folder that is named twice."
     found = {}
     for w in words:
         name,_,folder = w.partition("=") if "=" in w else (Path(w).name,"",w)
-        if not name.strip() or name in CHANCE or not folder: raise ParameterError(f"{w!r} cannot name a run", f"write name=folder, with another name than {', '.join(CHANCE)}")
+        if not name.strip() or name in CHANCE or not folder:
+            raise ParameterError(f"{w!r} cannot name a run", f"write name=folder, with another name than {', '.join(CHANCE)}")
         found.setdefault(name.strip(), []).append(Path(folder))
     all = [f for fs in found.values() for f in fs]
     if not all: raise ParameterError("there is no run to explain", "give the folder of a run of cxr_run finetune")
     if twice := [str(f) for f in {*all} if all.count(f) > 1]: raise ParameterError(f"{twice[0]} is named twice", "name each run once")
     return found
 
-# %% ../../nbs/76_interpret.explain.ipynb #b44f6024
+# %% ../../nbs/76_interpret.explain.ipynb #c2bc66e9
 def prepared_as(
     folders # of the runs
 )->dict: # side and preprocess, as `prepare` takes them
@@ -42,18 +44,23 @@ def prepared_as(
     found = {str(f):{k:_read_info(f)[k] for k in ("side","preprocess")} for f in folders}; first,*others = found
     for f in others:
         for k in found[f]:
-            if found[f][k] != found[first][k]: raise ParameterError(f"{first} and {f} were trained on images prepared otherwise: {k} is {found[first][k]} and {found[f][k]}", "explain runs on the same images")
+            if found[f][k] != found[first][k]:
+                raise ParameterError(f"{first} and {f} were trained on images prepared otherwise: {k} is {found[first][k]} and {found[f][k]}",
+                                     "explain runs on the same images")
     steps = found[first]["preprocess"]
     return dict(side=found[first]["side"], preprocess=Preprocess(**steps) if steps else None)
 
-# %% ../../nbs/76_interpret.explain.ipynb #07c80c31
+# %% ../../nbs/76_interpret.explain.ipynb #72aec140
 def _check_run(folder, model, info, bank, labels):
     "Refuse a run whose maps could not be compared."
     lost = [l for l in labels if l not in model.labels]
     if lost: raise DataError(f"{folder} lacks the class {lost[0]}", f"it knows {', '.join(model.labels)}: explain runs of one task")
     for key in ("side","preprocess"):
-        if info[key] != bank.info[key]: raise ParameterError(f"{folder} was trained on images with {key}={info[key]}, these have {bank.info[key]}", "prepare the images as the run had them")
-    if (info["preprocess"] or {}).get("lungs") == "crop": raise ParameterError(f"{folder} saw images cropped to the lungs", "masks and boxes lie on whole pictures: explain runs without lungs=crop")
+        if info[key] != bank.info[key]:
+            raise ParameterError(f"{folder} was trained on images with {key}={info[key]}, these have {bank.info[key]}",
+                                 "prepare the images as the run had them")
+    if (info["preprocess"] or {}).get("lungs") == "crop":
+        raise ParameterError(f"{folder} saw images cropped to the lungs", "masks and boxes lie on whole pictures: explain runs without lungs=crop")
 
 # %% ../../nbs/76_interpret.explain.ipynb #76dacb8f
 @dataclass
@@ -74,13 +81,13 @@ def _calibrated(scores, exclusive):
     why = "; ".join(f"{r.label or 'all scores'}: {r.reason}" for r in lost.itertuples())
     return apply_temperature(scores, heat.fillna(dict(temperature=1.))),why
 
-# %% ../../nbs/76_interpret.explain.ipynb #0ccdb346
+# %% ../../nbs/76_interpret.explain.ipynb #9ea94e97
 def read_run(
     name:str, # what the model is called
-    folder, # of the run
+    folder:str|Path, # of the run
     bank, # of the images
-    protocol, # valid is calibrated on, test is explained
-    device="auto" # where to compute
+    protocol:Protocol, # valid is calibrated on, test is explained
+    device:str="auto" # where to compute
 )->Explained: # ready
     "Open a run. Raises `RecordError`, `DataError` for other classes, `ParameterError` for other images, `LeakError` for a test image it has met."
     model,info = load_classifier(folder)
@@ -92,20 +99,21 @@ def read_run(
     cool,raw = _calibrated(found, model.exclusive)
     return Explained(name, str(folder), model.eval(), {p:cool[cool.part == p].reset_index(drop=True) for p in ("valid","test")}, raw)
 
-# %% ../../nbs/76_interpret.explain.ipynb #703c04ff
+# %% ../../nbs/76_interpret.explain.ipynb #050ee5d6
 def _asked(scores, explain, labels):
     "Pairs id, label: which class is explained in which image of a table of predictions."
     if explain in labels: return pd.DataFrame(dict(id=scores.id, label=explain))
-    if explain not in ("truth","said"): raise ParameterError(f"explain={explain!r} is neither truth, said nor a class", f"the classes are {', '.join(labels)}")
+    if explain not in ("truth","said"):
+        raise ParameterError(f"explain={explain!r} is neither truth, said nor a class", f"the classes are {', '.join(labels)}")
     t = scores[[f"{'target' if explain == 'truth' else 'score'}_{l}" for l in labels]].to_numpy(float)
     rows,cols = np.nonzero(t == 1) if explain == "truth" else (np.arange(len(t)),t.argmax(1))
     return pd.DataFrame(dict(id=scores.id.to_numpy()[rows], label=np.array(labels, object)[cols]))
 
-# %% ../../nbs/76_interpret.explain.ipynb #f431e1b4
+# %% ../../nbs/76_interpret.explain.ipynb #cef03800
 def marked(
     explained:Explained, # who is asked
     part:str, # "valid" or "test"
-    manifest, # knows masks and boxes
+    manifest:Manifest, # knows masks and boxes
     against:str="masks", # what maps are scored against: masks, boxes, or nothing
     explain:str="truth" # which class: truth, said, or one by name; boxes bring their own
 )->tuple: # pairs (id, label), and what was marked in each, bool (n,size,size), or None
@@ -123,11 +131,11 @@ def marked(
     key = lambda r: (r.id,r.label) if against == "boxes" else r.id
     return pairs,np.stack([found[key(r)] for r in pairs.itertuples()])
 
-# %% ../../nbs/76_interpret.explain.ipynb #eba3f2f0
+# %% ../../nbs/76_interpret.explain.ipynb #de4136ed
 def run_maps(
     explained:Explained, # whose maps
     bank, # of the images
-    pairs, # id and label of each map
+    pairs:pd.DataFrame, # id and label of each map
     method:str="gradcam", # see `cam`
     stage:int=-1, # see `cam`
     bs:int=64 # images in memory at once
@@ -153,7 +161,7 @@ def choose_cut(
     maps = np.broadcast_to(centre_map(regions.shape[1]), regions.shape) if method == "centre" else run_maps(explained, bank, pairs, method, stage)
     return (map_threshold(maps, regions),"valid") if maps.any() else (.5,"fixed: every map of valid is empty")
 
-# %% ../../nbs/76_interpret.explain.ipynb #3fbf99c5
+# %% ../../nbs/76_interpret.explain.ipynb #d09b3d29
 def _about(explained, bank, pairs):
     "What is known of each pair: image, patient, truth, answer, confidence."
     rows = bank.manifest.rows(pairs.id.to_numpy(np.uint64)).reset_index(drop=True); labels = list(explained.model.labels)
@@ -161,10 +169,12 @@ def _about(explained, bank, pairs):
     score,target = s[[f"score_{l}" for l in labels]].to_numpy(float),s[[f"target_{l}" for l in labels]].to_numpy(float)
     at = [labels.index(l) for l in pairs.label]
     truth = ["; ".join(l for l,t in zip(labels, row) if t == 1) for row in target]
-    return pd.DataFrame(dict(id=pairs.id.map("{:016x}".format), image=rows.image, dataset=rows.dataset, patient=rows.patient.where(rows.patient != "", pairs.id.astype(str)),
-                             label=pairs.label, truth=truth, said=np.array(labels, object)[score.argmax(1)], said_score=score.max(1), confidence=score[np.arange(len(at)),at]))
+    return pd.DataFrame(dict(id=pairs.id.map("{:016x}".format), image=rows.image, dataset=rows.dataset,
+                             patient=rows.patient.where(rows.patient != "", pairs.id.astype(str)),
+                             label=pairs.label, truth=truth, said=np.array(labels, object)[score.argmax(1)], said_score=score.max(1),
+                             confidence=score[np.arange(len(at)),at]))
 
-# %% ../../nbs/76_interpret.explain.ipynb #d6d3d5c4
+# %% ../../nbs/76_interpret.explain.ipynb #709d1e7e
 def score_run(
     explained:Explained, # who is scored
     bank, # of the images
@@ -183,7 +193,8 @@ def score_run(
         found = score_maps(run_maps(explained, bank, pairs, method, stage), regions, cut)
         return pd.concat([about.assign(arm=explained.name, run=explained.run, threshold=cut, threshold_from=origin), found], axis=1)
     about = about.assign(run="", said="", said_score=np.nan, confidence=np.nan, threshold_from=origin)
-    return pd.concat([pd.concat([about.assign(arm=a, threshold=cut if a == "centre" else .5), t], axis=1) for a,t in score_chance(regions, cut, seed=seed).items()], ignore_index=True)
+    return pd.concat([pd.concat([about.assign(arm=a, threshold=cut if a == "centre" else .5), t], axis=1)
+                      for a,t in score_chance(regions, cut, seed=seed).items()], ignore_index=True)
 
 # %% ../../nbs/76_interpret.explain.ipynb #9d639767
 def mean_over_runs(
@@ -193,12 +204,12 @@ def mean_over_runs(
     numbers = ["confidence",*SCORES,"area","focus_area","mean_intensity"]
     return table.groupby(["arm","id","patient","label"], sort=False)[numbers].mean().reset_index()
 
-# %% ../../nbs/76_interpret.explain.ipynb #1b21cf42
+# %% ../../nbs/76_interpret.explain.ipynb #1e80a417
 def originals(
-    manifest, # knows the files
-    pairs # id and label of each picture
-)->tuple: # pictures (uint8), lung masks (bool, or None), boxes of the label (k,4)
-    "Pictures at their own resolution, with what was marked on them."
+    manifest:Manifest, # knows the files
+    pairs:pd.DataFrame # id and label of each image
+)->tuple: # images (uint8), lung masks (bool, or None), boxes of the label (k,4)
+    "Images at their own resolution, with what was marked on them."
     images,masks,boxes = [],[],[]
     for r in pairs.itertuples():
         row,path = manifest.rows([r.id]).iloc[0],manifest.mask_path(r.id)
@@ -207,7 +218,7 @@ def originals(
         boxes.append(own[["x0","y0","x1","y1"]].to_numpy(float))
     return images,masks,boxes
 
-# %% ../../nbs/76_interpret.explain.ipynb #a09554e2
+# %% ../../nbs/76_interpret.explain.ipynb #7a6037e4
 def choose_pairs(
     table:pd.DataFrame, # a row for each image, with id and label
     n:int # how many; 0: all
@@ -219,20 +230,20 @@ def choose_pairs(
 
 def captions_of(
     table:pd.DataFrame, # the rows of one run, from `score_run`
-    pairs # id and label of each picture
+    pairs:pd.DataFrame # id and label of each image
 )->list: # what stands above each map
-    "Truth, answer and calibrated score of each picture."
+    "Truth, answer and calibrated score of each image."
     t = table.drop_duplicates("id").set_index("id").loc[[f"{i:016x}" for i in pairs.id]]
     return [caption(r.truth, r.said, r.said_score) for r in t.itertuples()]
 
-# %% ../../nbs/76_interpret.explain.ipynb #113af285
+# %% ../../nbs/76_interpret.explain.ipynb #4362d592
 def save_overlays(
-    folder, # where the PNG files go
-    images, # grey pictures at their own resolution
-    heats, # their maps
-    names # of the files, without ending
+    folder:str|Path, # where the PNG files go
+    images:np.ndarray|list, # grey images at their own resolution
+    heats:np.ndarray|list, # their maps
+    names:list|pd.Series # of the files, without ending
 ):
-    "Write each overlay as a PNG of the picture's own size."
+    "Write each overlay as a PNG of the image's own size."
     for image,heat,name in zip(images, heats, names):
         with atomic_path(Path(folder)/f"{name}.png") as tmp:
             tmp.write_bytes(cv2.imencode(".png", overlay(image, heat)[...,::-1])[1].tobytes())

@@ -30,10 +30,10 @@ def _masks(masks):
         raise DataError(f"mask number {i} has no pixel inside", "leave the image out, or check that the mask file is the right one")
     return masks
 
-# %% ../../nbs/71_interpret.localise.ipynb #439d2a48
+# %% ../../nbs/71_interpret.localise.ipynb #9f3f5cc5
 def inside_share(
-    maps, # heat, 0 or more (n,h,w)
-    masks # bool, True inside, on the same grid (n,h,w)
+    maps:np.ndarray, # heat, 0 or more (n,h,w)
+    masks:np.ndarray # bool, True inside, on the same grid (n,h,w)
 )->np.ndarray: # float64 (n,) in 0..1; NaN where a map has no mass at all
     "Share of each map's mass that lies inside its mask. Raises `DataError` when the grids differ."
     maps,masks = _on_one_grid(maps, masks)
@@ -41,9 +41,9 @@ def inside_share(
     return np.divide((maps*masks).sum((1,2)), mass, out=np.full(len(maps), np.nan), where=mass > 0)
 
 def area_share(
-    masks # bool, True inside (n,h,w)
+    masks:np.ndarray # bool, True inside (n,h,w)
 )->np.ndarray: # float64 (n,) in 0..1
-    "Share of the picture that each mask covers: what a map that is the same everywhere scores."
+    "Share of the image that each mask covers: what a map that is the same everywhere scores."
     return _masks(masks).mean((1,2))
 
 # %% ../../nbs/71_interpret.localise.ipynb #3b1f99d3
@@ -70,11 +70,11 @@ def _mean(*args, **kwargs):
     "The same without p, where nobody asks whether the mean is 0."
     return {k:v for k,v in _mean_test(*args, **kwargs).items() if k != "p"}
 
-# %% ../../nbs/71_interpret.localise.ipynb #53f6ab3a
+# %% ../../nbs/71_interpret.localise.ipynb #3c260de3
 def localise(
-    maps, # heat, 0 or more (n,h,w)
-    masks, # bool, True inside (n,h,w)
-    patients, # patient of each image (n,)
+    maps:np.ndarray, # heat, 0 or more (n,h,w)
+    masks:np.ndarray, # bool, True inside (n,h,w)
+    patients:np.ndarray|list, # patient of each image (n,)
     arm:str="", # name of the model
     part:str="test", # part the images come from
     level:float=.95, # of the interval

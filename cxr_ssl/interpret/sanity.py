@@ -5,9 +5,10 @@
 # %% auto #0
 __all__ = ['similarity', 'cascade', 'deletion_insertion', 'curve_areas', 'Sanity', 'sanity', 'plot_sanity']
 
-# %% ../../nbs/73_interpret.sanity.ipynb #96acdeb0
+# %% ../../nbs/73_interpret.sanity.ipynb #0e46a7c8
 import copy, cv2, numpy as np, pandas as pd, torch
 import matplotlib.pyplot as plt
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from torch import nn
 from scipy.stats import rankdata
@@ -17,33 +18,35 @@ from .cam import _as_it_was, _class_numbers, cam
 from .localise import _mean
 from ..record import METRIC_COLUMNS
 
-# %% ../../nbs/73_interpret.sanity.ipynb #08880385
+# %% ../../nbs/73_interpret.sanity.ipynb #5eb04899
 def _ssim(a, b):
-    "Mean structural similarity of two pictures in 0..1."
+    "Mean structural similarity of two maps in 0..1."
     blur = lambda x: cv2.GaussianBlur(x, (11,11), 1.5, borderType=cv2.BORDER_REFLECT)
     a,b = np.asarray(a, np.float64),np.asarray(b, np.float64); ma,mb = blur(a),blur(b)
     va,vb,vab = blur(a*a)-ma*ma,blur(b*b)-mb*mb,blur(a*b)-ma*mb
     return float((((2*ma*mb+.01**2)*(2*vab+.03**2))/((ma**2+mb**2+.01**2)*(va+vb+.03**2))).mean())
 
-# %% ../../nbs/73_interpret.sanity.ipynb #d68e2b25
+# %% ../../nbs/73_interpret.sanity.ipynb #2b776c90
 def similarity(
-    a, # maps in 0..1 (n,h,w)
-    b # other maps of the same images (n,h,w)
+    a:np.ndarray|list, # maps in 0..1 (n,h,w)
+    b:np.ndarray|list # other maps of the same images (n,h,w)
 )->pd.DataFrame: # a row for each image: spearman and ssim, -1 to 1; NaN where a map is the same everywhere
     "How alike two maps of each image are."
     a,b = np.asarray(a),np.asarray(b)
-    if a.shape != b.shape or a.ndim != 3: raise ParameterError(f"maps of shape {a.shape} and {b.shape} cannot be compared", "give maps (n,h,w) of the same images")
+    if a.shape != b.shape or a.ndim != 3:
+        raise ParameterError(f"maps of shape {a.shape} and {b.shape} cannot be compared", "give maps (n,h,w) of the same images")
     def one(x, y):
         if np.ptp(x) == 0 or np.ptp(y) == 0: return dict(spearman=np.nan, ssim=np.nan)
         return dict(spearman=np.corrcoef(rankdata(x), rankdata(y))[0,1], ssim=_ssim(x, y))
     return pd.DataFrame([one(x, y) for x,y in zip(a, b)], columns=["spearman","ssim"])
 
-# %% ../../nbs/73_interpret.sanity.ipynb #b6ddf3a4
+# %% ../../nbs/73_interpret.sanity.ipynb #33eca430
 def _steps(model):
     "Names of the groups from the head to the input, each with its modules."
     net = model.encoder
     deep = [c for n,c in net.named_children() if isinstance(c, nn.Sequential) and len(c) > 1]
-    parts = [(n,m) for n,c in net.named_children() for n,m in ([(f"{n}.{i}",b) for i,b in c.named_children()] if any(c is d for d in deep) else [(n,c)])]
+    parts = [(n,m) for n,c in net.named_children() for n,m in ([(f"{n}.{i}",b) for i,b in c.named_children()]
+                                                               if any(c is d for d in deep) else [(n,c)])]
     parts = [(n,m) for n,m in parts if any(True for _ in m.parameters())]
     return [("head",model.head), *parts[::-1]]
 
@@ -59,12 +62,12 @@ def _randomise(module, gen):
     for p in module.parameters():
         if p not in own: _shuffle(p, gen)
 
-# %% ../../nbs/73_interpret.sanity.ipynb #55a6d956
+# %% ../../nbs/73_interpret.sanity.ipynb #a68957de
 def cascade(
-    model, # a classifier with `encoder` and `head`; stays as it is
+    model:nn.Module, # a classifier with `encoder` and `head`; stays as it is
     most:int=8, # how many steps at most: groups are joined when there are more
     seed:int=0 # of the random weights
-): # yields (name of the last group randomised, model): first "trained", the model itself; each following has more random layers
+)->Iterator: # yields (name of the last group randomised, model): first "trained", the model itself; each following has more random layers
     "Copies of a model that is randomised from the head down to the input."
     yield "trained",model
     model = copy.deepcopy(model); groups = _steps(model)
@@ -78,7 +81,7 @@ def cascade(
                 for p in loose: _shuffle(p, gen)
         yield groups[b-1][0],model
 
-# %% ../../nbs/73_interpret.sanity.ipynb #7e7773e6
+# %% ../../nbs/73_interpret.sanity.ipynb #b486e560
 def _probability(model, x, classes, bs):
     "Probability of each image's class (n,)."
     with torch.no_grad(): logits = torch.cat([model(x[i:i+bs]) for i in range(0, len(x), bs)])
@@ -86,7 +89,7 @@ def _probability(model, x, classes, bs):
     return p[torch.arange(len(x)),torch.as_tensor(classes, device=p.device)].cpu().numpy()
 
 def _blurred(x):
-    "Pictures without detail, on the same device."
+    "Images without detail, on the same device."
     side = x.shape[-1]; f = lambda p: cv2.GaussianBlur(p, (0,0), side/12)
     return torch.from_numpy(np.stack([f(p) for p in x[:,0].cpu().numpy()]))[:,None].to(x)
 
@@ -108,12 +111,12 @@ def _curve(model, start, end, place, classes, steps, bs):
         p = _probability(model, torch.where(done, end, start), classes, bs)
         yield pd.DataFrame(dict(share=share, image=range(len(p)), probability=p))
 
-# %% ../../nbs/73_interpret.sanity.ipynb #5a2c241b
+# %% ../../nbs/73_interpret.sanity.ipynb #501e92ef
 def deletion_insertion(
-    model, # a classifier; `exclusive=False` on it means independent labels
-    x:torch.Tensor, # pictures (n,1,h,h), normalised
-    maps, # their maps (n,h,h)
-    classes, # number of the class that each map explains (n,)
+    model:nn.Module, # a classifier; `exclusive=False` on it means independent labels
+    x:torch.Tensor, # images (n,1,h,h), normalised
+    maps:np.ndarray, # their maps (n,h,h)
+    classes:np.ndarray|list, # number of the class that each map explains (n,)
     steps:int=16, # points of the curves
     cells:int=7, # of the random order, along a side
     bs:int=32, # images at once
@@ -125,7 +128,8 @@ def deletion_insertion(
     empty = x.mean((2,3), keepdim=True).expand_as(x); ends = dict(deletion=(x,empty), insertion=(_blurred(x),x))
     with _as_it_was(model):
         model.eval()
-        rows = [t.assign(kind=kind, order=order) for kind,(a,b) in ends.items() for order,place in orders.items() for t in _curve(model, a, b, place, classes, steps, bs)]
+        rows = [t.assign(kind=kind, order=order) for kind,(a,b) in ends.items() for order,place in orders.items()
+                for t in _curve(model, a, b, place, classes, steps, bs)]
     return pd.concat(rows, ignore_index=True)[["kind","order","share","image","probability"]]
 
 # %% ../../nbs/73_interpret.sanity.ipynb #bd4d3318
@@ -207,15 +211,15 @@ def _asked(model, x, classes, patients):
         with _as_it_was(model), torch.no_grad(): classes = model.eval()(x.to(next(model.parameters()).device)).argmax(1).tolist()
     return _class_numbers(model, classes, len(x)),patients
 
-# %% ../../nbs/73_interpret.sanity.ipynb #c0650688
+# %% ../../nbs/73_interpret.sanity.ipynb #1967de47
 def sanity(
-    model, # a classifier; stays as it is
-    x:torch.Tensor, # pictures (n,1,h,h), normalised
-    classes=None, # class to explain, see `cam`; None: what the model predicts
-    patients=None, # patient of each image (n,); each its own if not given
-    explain=cam, # function of (model, x, classes): maps in 0..1 (n,h,h)
-    seeds=(), # models trained alike with other seeds
-    shuffled=(), # models trained alike on shuffled labels
+    model:nn.Module, # a classifier; stays as it is
+    x:torch.Tensor, # images (n,1,h,h), normalised
+    classes:str|int|list=None, # class to explain, see `cam`; None: what the model predicts
+    patients:np.ndarray|list=None, # patient of each image (n,); each its own if not given
+    explain:Callable=cam, # function of (model, x, classes): maps in 0..1 (n,h,h)
+    seeds:list|tuple=(), # models trained alike with other seeds
+    shuffled:list|tuple=(), # models trained alike on shuffled labels
     most:int=8, # steps of the cascade
     steps:int=16, # points of the deletion and insertion curves
     level:float=.95, # of the intervals
@@ -231,11 +235,12 @@ def sanity(
     rows += _model_rows("shuffled labels", shuffled, x, numbers, explain, trained, row) + _curve_rows(curve_areas(curves), row)
     return Sanity(pd.DataFrame(rows), curves, examples)
 
-# %% ../../nbs/73_interpret.sanity.ipynb #caad24eb
+# %% ../../nbs/73_interpret.sanity.ipynb #d0892314
 def _draw_cascade(ax, t):
     "Similarity from step to step, and that of other images' maps."
     for (m,own),ink in zip(t[t.check == "cascade"].groupby("metric", sort=False), (PALETTE["blue"],PALETTE["orange"])):
-        at = range(len(own)); ax.plot(at, own.value, "o-", ms=3.5, color=ink, label=m); ax.fill_between(at, own.low, own.high, color=ink, alpha=.15, lw=0)
+        at = range(len(own)); ax.plot(at, own.value, "o-", ms=3.5, color=ink, label=m)
+        ax.fill_between(at, own.low, own.high, color=ink, alpha=.15, lw=0)
         ax.axhline(t[(t.check == "other images") & (t.metric == m)].value.iloc[0], color=ink, ls=":", lw=1)
     ax.set_xticks(at, own.step, rotation=45, ha="right", fontsize=7)
     ax.set(ylabel="similarity of the maps", xlabel="randomised down to …", ylim=(min(-.25, t.low.min()), 1.05)); ax.legend()
@@ -245,7 +250,8 @@ def _draw_models(ax, t):
     "Similarity to other models' maps."
     t = t[t.check.isin(["other seeds","shuffled labels"]) & (t.metric == "spearman")]
     for y,r in enumerate(t.itertuples()): ax.plot([r.low,r.high], [y,y], color=PALETTE["blue"]); ax.plot(r.value, y, "o", color=PALETTE["blue"])
-    ax.set_yticks(range(len(t)), t.check); ax.set(xlabel="rank correlation", xlim=(min(-.25, t.low.min()), 1.02), ylim=(len(t)-.5,-.5)); ax.set_title("Other models")
+    ax.set_yticks(range(len(t)), t.check); ax.set(xlabel="rank correlation", xlim=(min(-.25, t.low.min()), 1.02), ylim=(len(t)-.5,-.5))
+    ax.set_title("Other models")
 
 def _draw_curve(ax, curves, kind, t):
     "Mean curve of each order."
@@ -254,7 +260,8 @@ def _draw_curve(ax, curves, kind, t):
         c = own[own.order == order].groupby("share").probability.mean()
         area = t[(t.check == kind) & (t.step == order)].value.iloc[0]
         ax.plot(c.index, c, color=ink, label=f"{order}, area {area:.2f}")
-    ax.set(xlabel="share of pixels " + ("taken away" if kind == "deletion" else "given back"), ylabel="probability of the class", ylim=(0,1.02)); ax.legend(); ax.set_title(kind.capitalize())
+    ax.set(xlabel="share of pixels " + ("taken away" if kind == "deletion" else "given back"), ylabel="probability of the class", ylim=(0,1.02))
+    ax.legend(); ax.set_title(kind.capitalize())
 
 # %% ../../nbs/73_interpret.sanity.ipynb #b69e50b5
 @style()

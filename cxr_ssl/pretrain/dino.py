@@ -37,14 +37,14 @@ def dino_loss(
     "Cross-entropy of the student with the teacher, over all pairs of different views (arXiv 2104.14294, equation 3)."
     return swapped_loss([sharpen(t, centre, teacher_temp) for t in teacher], [s/student_temp for s in student])
 
-# %% ../../nbs/45_pretrain.dino.ipynb #52077b1d
+# %% ../../nbs/45_pretrain.dino.ipynb #85713c38
 @torch.no_grad()
 def recentre(
     centre:torch.Tensor, # (k,), changed in place
     teacher:list, # outputs of the teacher, (n,k) each
     momentum:float=.9 # how much of itself the centre keeps, 0 to 1; 1 keeps it where it is
 ):
-    "Move the centre towards the mean over views, pictures and processes (arXiv 2104.14294, equation 4)."
+    "Move the centre towards the mean over views, images and processes (arXiv 2104.14294, equation 4)."
     mean = average(torch.cat(list(teacher)).float().mean(0))
     centre.lerp_(torch.where(mean.isfinite(), mean, centre), 1-momentum)
 
@@ -69,14 +69,14 @@ class DINOHead(nn.Module):
 
     def forward(self, x): return F.linear(F.normalize(self.layers(x), dim=1), F.normalize(self.last.weight, dim=1))
 
-# %% ../../nbs/45_pretrain.dino.ipynb #a19a4de6
+# %% ../../nbs/45_pretrain.dino.ipynb #b5d18f0c
 @register_method("dino")
 class DINO(Method):
     "DINO (arXiv 2104.14294): a student says of a piece what its teacher, a slow copy, says of the whole. `encoder` is the teacher's."
     def __init__(self,
         encoder:nn.Module, # the student's, with `.num_features`; the teacher begins as its copy
         size:int=224, # side of the large views, pixels
-        out_dim:int=4096, # outputs of the heads; the paper's 65536 suit a million pictures
+        out_dim:int=4096, # outputs of the heads; the paper's 65536 suit a million images
         hidden:int=2048, # width of the heads
         bottleneck:int=256, # dimensions before the heads' last layer
         batch_norm:bool=None, # in the heads? If not given: if the encoder has any
@@ -119,7 +119,7 @@ def _check(self:DINO, student_temp, teacher_temp, warmup, centre_momentum, momen
     for k,v in dict(warmup=warmup, centre_momentum=centre_momentum, momentum=momentum).items():
         need(0 <= v <= 1, f"{k}={v} is not a share", "use 0 to 1")
 
-# %% ../../nbs/45_pretrain.dino.ipynb #43d1db14
+# %% ../../nbs/45_pretrain.dino.ipynb #2919aec5
 @patch(as_prop=True)
 def fast(self:DINO)->nn.Module: # (n,1,s,s) -> (n,out_dim)
     "The student: encoder, then head."
@@ -140,7 +140,7 @@ def forward(self:DINO,
 
 @patch
 def loss(self:DINO,
-    outputs, # what `forward` gave
+    outputs:list, # what `forward` gave
     ids:torch.Tensor # not used: the position in the batch says which views are of one image
 )->torch.Tensor: # scalar
     "Student against teacher; then the centre moves. In all processes the same number, with each one's own gradient."

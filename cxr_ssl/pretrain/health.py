@@ -81,7 +81,7 @@ class Collapsed(CxrError):
 
 ALARMS = ("stop","warn","off")
 
-# %% ../../nbs/47_pretrain.health.ipynb #441161f0
+# %% ../../nbs/47_pretrain.health.ipynb #2761d856
 _WORDS = dict(outputs="embeddings that the loss compares", encoder="features of the encoder")
 
 def _verdict(values, std, rank, most):
@@ -89,11 +89,12 @@ def _verdict(values, std, rank, most):
     rank = min(rank, .1*most)
     for part,name in _WORDS.items():
         s,r = values[f"{part}_std"],values[f"{part}_rank"]
-        if not s >= std: return f"the {name} are nearly the same for all images: standard deviation {s:.2g}, where 0 is all alike and {std:g} the limit"
+        if not s >= std:
+            return f"the {name} are nearly the same for all images: standard deviation {s:.2g}, where 0 is all alike and {std:g} the limit"
         if not r >= rank: return f"the {name} use hardly a direction: effective rank {r:.2g}, where {rank:.2g} is the limit"
     return ""
 
-# %% ../../nbs/47_pretrain.health.ipynb #c3141c3b
+# %% ../../nbs/47_pretrain.health.ipynb #cf62dfcc
 class Health(FitCallback):
     "Writes into the history how embeddings and gradients fare, and stops a run whose embeddings have collapsed."
     run_valid,order = False,10.5 # after gradients are unscaled, before they are clipped
@@ -107,7 +108,8 @@ class Health(FitCallback):
         rows:int=128 # most images of a batch that are looked at
     ):
         if alarm not in ALARMS: raise unknown("alarm", alarm, ALARMS)
-        if min(every, patience) < 1 or rows < 2: raise ParameterError(f"Health: every={every}, patience={patience}, rows={rows}", "use 1 or more, rows 2 or more")
+        if min(every, patience) < 1 or rows < 2:
+            raise ParameterError(f"Health: every={every}, patience={patience}, rows={rows}", "use 1 or more, rows 2 or more")
         self.every,self.alarm,self.std,self.rank,self.patience,self.lasting,self.rows = every,alarm,std,rank,patience,lasting,rows
 
     def before_fit(self): self.sums,self.looks,self.strikes,self.since,self.warned,self.hook,self.seen,self.grads_due = {},[],0,0.,False,None,[],False
@@ -141,13 +143,14 @@ def leave(self:Health):
     if getattr(self, "hook", None) is not None: self.hook.remove()
     self.hook,self.seen = None,[]
 
-# %% ../../nbs/47_pretrain.health.ipynb #9f5b42d9
+# %% ../../nbs/47_pretrain.health.ipynb #5446de23
 @patch
 @torch.no_grad()
 def _look(self:Health):
     "The numbers of this batch."
     a,b = two_views(self.model, self.pred)
-    if not self.seen: raise ParameterError(f"{type(self.model).__name__}.forward does not call its encoder", "look at what it calls: Health listens to `encoder`")
+    if not self.seen:
+        raise ParameterError(f"{type(self.model).__name__}.forward does not call its encoder", "look at what it calls: Health listens to `encoder`")
     a,b = a[:self.rows],b[:self.rows]
     values,self.most = health_of(self.seen[0][:self.rows], a, b),min(len(a)-1, a.shape[1])
     values |= {k:float(v) for k,v in getattr(self.model, "health", dict)().items()}

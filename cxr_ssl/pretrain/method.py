@@ -6,25 +6,28 @@
 __all__ = ['METHODS', 'forward_views', 'Method', 'register_method', 'make_method', 'slow_copy', 'follow', 'gradient_reach',
            'GradientReach', 'GradCache', 'gather', 'average', 'Together', 'pixel_scale', 'pretrain_learner']
 
-# %% ../../nbs/40_pretrain.method.ipynb #f4e2b2b3
+# %% ../../nbs/40_pretrain.method.ipynb #fb6987d1
 import copy
+from collections.abc import Callable
 from contextlib import contextmanager
 import numpy as np, torch
 import torch.distributed as dist
 from fastai.callback.training import GradientAccumulation, GradientClip
 from fastai.data.core import DataLoaders
+from fastai.learner import Learner
 from fastcore.foundation import L
 from torch import nn
 from torch.distributed.nn.functional import all_gather
 from ..core import CxrError, ParameterError, hash_arrays, pick_device, process_rank, processes, unknown
 from ..data.loaders import ViewLoader
 from ..data.views import Recipe
+from ..record import Record
 from ..training import FitCallback, make_learner
 
-# %% ../../nbs/40_pretrain.method.ipynb #fc8065f8
+# %% ../../nbs/40_pretrain.method.ipynb #885e1252
 def forward_views(
-    module, # what to run: (n,1,s,s) -> (n,d)
-    views # tensors (n,1,s,s); sizes may differ
+    module:Callable, # what to run: (n,1,s,s) -> (n,d)
+    views:list|tuple # tensors (n,1,s,s); sizes may differ
 )->list: # outputs (n,d), one for each view, in the order given
     "Run `module` on all views, those of one size in one batch."
     sizes,out = {},[None]*len(views)
@@ -34,7 +37,7 @@ def forward_views(
         for i,part in zip(at, y.split([len(views[i]) for i in at])): out[i] = part
     return out
 
-# %% ../../nbs/40_pretrain.method.ipynb #10d28dd4
+# %% ../../nbs/40_pretrain.method.ipynb #06f8e043
 class Method(nn.Module):
     "A self-supervised method; subclasses fill in `forward` and `loss`."
     def __init__(self,
@@ -48,7 +51,7 @@ class Method(nn.Module):
     def loss(self,
         outputs, # what `forward` gave
         ids:torch.Tensor # ids of the images (n,)
-    ): # scalar
+    )->torch.Tensor: # scalar
         "What training makes small."
         raise NotImplementedError(f"{type(self).__name__}.loss: outputs, ids -> scalar")
 
@@ -56,12 +59,12 @@ class Method(nn.Module):
     def before_step(self, share, epoch): pass
     def after_step(self, share, epoch): pass
 
-# %% ../../nbs/40_pretrain.method.ipynb #2fb29e72
+# %% ../../nbs/40_pretrain.method.ipynb #2e1536a3
 METHODS = {} # name -> class
 
 def register_method(
     name:str # what experiments call it
-): # decorator of a `Method` class
+)->Callable: # decorator of a `Method` class
     "Make a method known by `name`."
     def add(cls): METHODS[name] = cls; return cls
     return add
@@ -222,12 +225,12 @@ class _Moments(FitCallback):
     def before_step(self): self.model.before_step(self.pct_train, self.epoch)
     def after_step(self): self.model.after_step(self.pct_train, self.epoch)
 
-# %% ../../nbs/40_pretrain.method.ipynb #99993678
+# %% ../../nbs/40_pretrain.method.ipynb #f2722623
 def pretrain_learner(
     method:Method, # what to train
     bank, # where pixels come from
-    ids, # image ids (n,): the pool, which holds no valid and no test image
-    record=None, # a `Record`, for history and checkpoints
+    ids:np.ndarray|list, # image ids (n,): the pool, which holds no valid and no test image
+    record:Record=None, # a `Record`, for history and checkpoints
     arm:str="pretrain", # its name in the record
     bs:int=128, # images in a batch, of all processes together
     lr:float=2e-3, # highest learning rate of the one-cycle schedule
@@ -240,7 +243,7 @@ def pretrain_learner(
     backend:str="cv2", # who makes views: "cv2" on the CPU, or "torch" on the device, see `ViewLoader`
     cbs=(), # further callbacks
     **kwargs # further arguments of `make_learner`
-): # a fastai `Learner`; `fit_one_cycle(epochs)` trains, and goes on after a kill
+)->Learner: # `fit_one_cycle(epochs)` trains, and goes on after a kill
     "The learner that pretrains `method` on the images `ids` of `bank`."
     ids,norm = np.sort(np.asarray(ids).astype(np.uint64)),pixel_scale(method.encoder)
     if bs % processes(): raise ParameterError(f"bs={bs} does not divide among {processes()} processes", "use a multiple")
@@ -248,7 +251,8 @@ def pretrain_learner(
                     device=pick_device(device), part=(process_rank(), processes()), backend=backend, **norm)
     about = dict(method=type(method).__name__, recipe=method.recipe.hash,
                  images=hash_arrays(ids, bank.shapes(ids)), clip=clip, accumulate=accumulate, chunk=chunk, backend=backend, **norm)
-    ours = [_Moments(), GradientReach()] + ([Together()] if processes() > 1 else []) + ([GradientClip(clip)] if clip else []) + ([GradCache(chunk)] if chunk else [])
+    ours = [_Moments(), GradientReach()] + ([Together()] if processes() > 1 else []) + ([GradientClip(clip)] if clip else []) + ([GradCache(chunk)]
+        if chunk else [])
     if accumulate > 1: ours.append(GradientAccumulation(accumulate*bs))
     return make_learner(method, DataLoaders(dl), method.loss, lr=lr, wd=wd, record=record, arm=arm, seed=seed,
                         cbs=[*ours, *L(cbs)], about=about, **kwargs)

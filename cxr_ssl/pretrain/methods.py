@@ -5,10 +5,11 @@
 # %% auto #0
 __all__ = ['POOLS', 'methods_table', 'pool_of']
 
-# %% ../../nbs/48_pretrain.methods.ipynb #713889f0
+# %% ../../nbs/48_pretrain.methods.ipynb #0f9c8440
 import numpy as np, pandas as pd
 from ..core import DataError, ParameterError, unknown
-from ..data.splits import is_synthetic
+from ..data.manifest import Manifest
+from ..data.splits import Protocol, is_synthetic
 from ..encoders import encoder as make_encoder
 from .method import METHODS, make_method
 from .simclr import SimCLR # noqa: F401 (imported for the register)
@@ -32,18 +33,19 @@ def methods_table(
                          pixels=sum(s*s for s in sizes)/(2*size*size)))
     return pd.DataFrame(rows).set_index("method")
 
-# %% ../../nbs/48_pretrain.methods.ipynb #395b9d92
+# %% ../../nbs/48_pretrain.methods.ipynb #c0f92781
 POOLS = ("real","synthetic","both")
 
 def pool_of(
-    protocol, # its pool holds nobody of valid and test
-    manifest, # the manifest it was made from
+    protocol:Protocol, # its pool holds nobody of valid and test
+    manifest:Manifest, # the manifest it was made from
     which:str="real" # one of `POOLS`
 )->np.ndarray: # image ids, uint64, sorted
     "The images a method may learn from. Raises `ParameterError`, `DataError` when there are none."
     if which not in POOLS: raise unknown("pool", which, POOLS)
     drawn = is_synthetic(manifest, protocol.pool)
     keep = dict(real=~drawn, synthetic=drawn, both=drawn | True)[which]
-    if which != "real" and not drawn.any(): raise ParameterError(f"pool={which}, but there are no generated images", "name their folder with synthetic=")
+    if which != "real" and not drawn.any():
+        raise ParameterError(f"pool={which}, but there are no generated images", "name their folder with synthetic=")
     if not keep.any(): raise DataError("the pool is empty", "split with smaller shares for valid and test, or add images")
     return protocol.pool[keep]

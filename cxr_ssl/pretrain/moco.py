@@ -68,7 +68,7 @@ def push(self:Queue,
     self.keys[at],self.ids[at] = torch.nan_to_num(keys, posinf=0., neginf=0.).to(self.keys.dtype),ids
     self.seen += n
 
-# %% ../../nbs/42_pretrain.moco.ipynb #c7e32fd9
+# %% ../../nbs/42_pretrain.moco.ipynb #b29be949
 @contextmanager
 def split_norms(
     module:nn.Module, # its batch norms that are in training mode are concerned
@@ -87,7 +87,7 @@ def split_norms(
 def deal(
     n:int, # images in a batch
     groups:int, # how many hands
-    device=None # where the answer shall be
+    device:str|torch.device=None # where the answer shall be
 )->torch.Tensor: # positions (n,): those of the first hand, of the second, ...
     "An order that deals a batch like cards."
     return torch.argsort(torch.arange(n, device=device) % groups, stable=True)
@@ -132,14 +132,14 @@ class MoCo(Method):
         "The network that makes queries and is trained: encoder, then head."
         return nn.Sequential(self.encoder, self.head)
 
-# %% ../../nbs/42_pretrain.moco.ipynb #a49ecf9c
+# %% ../../nbs/42_pretrain.moco.ipynb #e993abca
 @patch
 @torch.compiler.disable # norms are exchanged in it, which a compiler cannot follow
 def forward(self:MoCo,
     a:torch.Tensor, # first views (n,1,s,s)
     b:torch.Tensor # second views (n,1,s,s)
 )->list: # queries and keys (n,out_dim), or (2n,out_dim) if symmetric
-    "A query for each picture and the key that it should find; keys without gradient."
+    "A query for each image and the key that it should find; keys without gradient."
     x,y = (torch.cat([a, b]), torch.cat([b, a])) if self.symmetric else (a, b)
     order = deal(len(y), self.groups, y.device)
     with split_norms(self, self.groups):
@@ -149,7 +149,7 @@ def forward(self:MoCo,
 
 @patch
 def loss(self:MoCo,
-    outputs, # what `forward` gave
+    outputs:list, # what `forward` gave
     ids:torch.Tensor # ids of the images (n,)
 )->torch.Tensor: # scalar
     "Puts the keys of all processes into the queue, then compares: InfoNCE over the batch of all processes."

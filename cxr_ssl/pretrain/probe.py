@@ -6,7 +6,7 @@
 __all__ = ['PROBES', 'embed', 'linear_probe', 'knn_probe', 'embedding_std', 'spectrum_rank', 'effective_rank', 'OnlineProbe',
            'probe_predictions', 'probe_report', 'probe_table', 'plot_probes']
 
-# %% ../../nbs/46_pretrain.probe.ipynb #6bc8e7f4
+# %% ../../nbs/46_pretrain.probe.ipynb #07ea8c2f
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, torch
 from fastcore.basics import patch
@@ -16,6 +16,7 @@ from torch import nn
 from ..core import DataError, ParameterError, pick_device, rng, unknown
 from ..data.labels import is_exclusive
 from ..data.loaders import ViewLoader
+from ..data.splits import Protocol
 from ..data.views import plain
 from ..encoders import encoder as make_encoder
 from ..eval.baselines import thumbnails
@@ -25,17 +26,17 @@ from ..eval.stats import compare, report
 from .method import pixel_scale
 from ..training import FitCallback
 
-# %% ../../nbs/46_pretrain.probe.ipynb #b87d4c26
+# %% ../../nbs/46_pretrain.probe.ipynb #84fd3e3e
 @torch.no_grad()
 def embed(
     encoder:nn.Module, # (n,1,size,size) -> (n,d)
     bank, # where pixels come from
-    ids, # image ids (n,)
-    size:int=None, # side of the pictures, pixels; the encoder's own if not given
-    bs:int=128, # pictures in a batch
-    device=None # where to compute; where the encoder is if not given
+    ids:np.ndarray|list, # image ids (n,)
+    size:int=None, # side of the images, pixels; the encoder's own if not given
+    bs:int=128, # images in a batch
+    device:str|torch.device=None # where to compute; where the encoder is if not given
 )->np.ndarray: # float32 (n,d), in the order of `ids`
-    "The features of whole pictures, with the encoder in eval mode and left as it was."
+    "The features of whole images, with the encoder in eval mode and left as it was."
     size = size or getattr(encoder, "cxr", {}).get("size")
     if not size: raise ParameterError("embed: this encoder does not say its size", "give size=, the side in pixels")
     device = pick_device(device) if isinstance(device, str) else device or next(encoder.parameters()).device
@@ -45,7 +46,7 @@ def embed(
     finally:
         for m,mode in modes: m.training = mode
 
-# %% ../../nbs/46_pretrain.probe.ipynb #93ba107b
+# %% ../../nbs/46_pretrain.probe.ipynb #e25c30f2
 def _learnable(y, others):
     "Which labels have both answers in `y` (n,k): bool (k,). Raises `DataError` for a value that is no target."
     for t in (y, others):
@@ -54,13 +55,13 @@ def _learnable(y, others):
     return (y == 1).any(0) & (y == 0).any(0)
 
 def _scored(y_valid, scores):
-    "AUC of each label and their mean over the defined ones; a picture without a score does not count."
+    "AUC of each label and their mean over the defined ones; an image without a score does not count."
     per_label = auc(np.where(np.isnan(scores), np.nan, y_valid), np.nan_to_num(scores))
     known = ~np.isnan(per_label)
     mean = float(per_label[known].mean()) if known.any() else float("nan")
     return dict(auc=mean, per_label=per_label, scores=scores)
 
-# %% ../../nbs/46_pretrain.probe.ipynb #4f0087f0
+# %% ../../nbs/46_pretrain.probe.ipynb #49f7d99e
 def linear_probe(
     x_train:np.ndarray, # features (n,d)
     y_train:np.ndarray, # 1, 0 or NaN (n,k)
@@ -75,7 +76,8 @@ def linear_probe(
     for j in np.flatnonzero(_learnable(y_train, y_valid)):
         y = y_train[:,j]; known = ~np.isnan(y)
         scores[:,j] = LogisticRegression(C=float(C), max_iter=1000).fit(a[known], y[known]).predict_proba(b)[:,1]
-    if is_exclusive(y_train) and not np.isnan(scores).any(): scores /= scores.sum(1, keepdims=True).clip(1e-12) # as scikit-learn's OneVsRestClassifier
+    if is_exclusive(y_train) and not np.isnan(scores).any():
+        scores /= scores.sum(1, keepdims=True).clip(1e-12) # as scikit-learn's OneVsRestClassifier
     return _scored(y_valid, scores)
 
 # %% ../../nbs/46_pretrain.probe.ipynb #7119547d
@@ -85,21 +87,21 @@ def _votes(sim, y, k, tau):
     w = np.exp((np.take_along_axis(sim, near, 1)-1)/tau)[...,None]        # (m,k,1)
     return (w*y[near]).sum(1)/(w*np.ones(y[near].shape, bool)).sum(1)     # (m,l)
 
-# %% ../../nbs/46_pretrain.probe.ipynb #e4b3915b
+# %% ../../nbs/46_pretrain.probe.ipynb #f56b7c6c
 def knn_probe(
     x_train:np.ndarray, # features (n,d)
     y_train:np.ndarray, # 1, 0 or NaN (n,k)
     x_valid:np.ndarray, # features (m,d)
     y_valid:np.ndarray, # 1, 0 or NaN (m,k)
-    k:int=20, # neighbours of a picture for which a label is known; at most n are used
+    k:int=20, # neighbours of an image for which a label is known; at most n are used
     tau:float=.07 # temperature of the vote, above 0
 )->dict: # as `linear_probe`
-    "AUC on valid of a weighted vote of the nearest train pictures (arXiv 1805.01978)."
+    "AUC on valid of a weighted vote of the nearest train images (arXiv 1805.01978)."
     unit = lambda x: x/np.maximum(np.linalg.norm(x, axis=1, keepdims=True), 1e-12)
     sim = unit(x_valid)@unit(x_train).T                                   # (m,n)
     known,scores = ~np.isnan(y_train),np.full(y_valid.shape, np.nan)
     known[:,~_learnable(y_train, y_valid)] = False
-    for mask in np.unique(known, axis=1).T: # labels that are known of the same pictures share their neighbours
+    for mask in np.unique(known, axis=1).T: # labels that are known of the same images share their neighbours
         mine = (known == mask[:,None]).all(0)
         if mask.any(): scores[:,mine] = _votes(sim[:,mask], y_train[mask][:,mine], k, tau)
     return _scored(y_valid, scores)
@@ -158,17 +160,17 @@ def _check_probes(protocol, probes, part):
     for p in ("train", part):
         if not len(protocol.parts[p]): raise DataError(f"the protocol has no {p} images", f"split with a larger share for {p}")
 
-# %% ../../nbs/46_pretrain.probe.ipynb #a2dc3628
+# %% ../../nbs/46_pretrain.probe.ipynb #c5888ded
 class OnlineProbe(FitCallback):
     "Adds probes of the encoder on the valid part, with intervals, and two signs of collapse to the history."
     order = 60 # before `History` writes the row
     def __init__(self,
         bank, # where pixels come from
-        protocol, # its train part fits the probe, its valid part measures
-        labels=None, # label columns; the protocol's own if not given
+        protocol:Protocol, # its train part fits the probe, its valid part measures
+        labels:list|tuple=None, # label columns; the protocol's own if not given
         every:int=1, # epochs between two probes; the last epoch is always probed
-        limit:int=2000, # most train pictures used
-        probes=("linear","knn") # keys of `PROBES`
+        limit:int=2000, # most train images used
+        probes:tuple=("linear","knn") # keys of `PROBES`
     ):
         _check_probes(protocol, probes, "valid")
         self.bank,self.every,self.probes,self.labels = bank,every,probes,list(labels or protocol.labels)
@@ -191,39 +193,43 @@ def _probe(self:OnlineProbe, name, features):
     r,c = _intervals(table).loc["encoder"],_COLUMN[name]
     return {f"{c}_auc":value, f"{c}_low":float(r.low), f"{c}_high":float(r.high)}
 
-# %% ../../nbs/46_pretrain.probe.ipynb #38973d86
+# %% ../../nbs/46_pretrain.probe.ipynb #8e4a291a
 def _random_like(encoders, seed):
     "A fresh encoder of the kind of the first. Raises `ParameterError` where that is not known."
     arm,e = next(iter(encoders.items())); about = getattr(e, "cxr", {})
-    if "name" not in about: raise ParameterError(f"no arm is called 'random', and {arm!r} does not say how it was made", "give random=, an untrained encoder of its kind")
+    if "name" not in about:
+        raise ParameterError(f"no arm is called 'random', and {arm!r} does not say how it was made", "give random=, an untrained encoder of its kind")
     return make_encoder(about["name"], size=about["size"], seed=seed)
 
 def _check_encoders(encoders, protocol, probes, part):
     "Refuse what would make a table that misleads."
     _check_probes(protocol, probes, part)
-    if part not in ("valid","test"): raise ParameterError(f"part={part!r}: probes are fitted on pictures of the pool", "measure on valid, or once, at the end, on test")
-    if not encoders or "thumbnail" in encoders: raise ParameterError("encoders: give at least one, and none called 'thumbnail'", "that baseline is added")
+    if part not in ("valid","test"):
+        raise ParameterError(f"part={part!r}: probes are fitted on pictures of the pool", "measure on valid, or once, at the end, on test")
+    if not encoders or "thumbnail" in encoders:
+        raise ParameterError("encoders: give at least one, and none called 'thumbnail'", "that baseline is added")
 
-# %% ../../nbs/46_pretrain.probe.ipynb #227d92e3
+# %% ../../nbs/46_pretrain.probe.ipynb #a0d1fd29
 def _pixels(bank, ids): return np.float32(thumbnails(bank, ids).reshape(len(ids), -1)/255)
 
 def _best_C(strengths, x, y):
     "The one of `strengths` with the highest mean AUC on valid; `x` and `y` have train and valid."
     means = [linear_probe(x["train"], y["train"], x["valid"], y["valid"], C)["auc"] for C in strengths]
-    if np.isnan(means).all(): raise DataError("no label has an AUC on valid to choose C by", "give one number as C=, or split with a larger share for valid")
+    if np.isnan(means).all():
+        raise DataError("no label has an AUC on valid to choose C by", "give one number as C=, or split with a larger share for valid")
     return strengths[int(np.nanargmax(means))]
 
-# %% ../../nbs/46_pretrain.probe.ipynb #bbea6e00
+# %% ../../nbs/46_pretrain.probe.ipynb #2e9bb48b
 def probe_predictions(
     encoders:dict, # arm -> encoder; `random`, untrained, is added if it is not there
     bank, # where pixels come from
-    protocol, # its train part fits the probes
+    protocol:Protocol, # its train part fits the probes
     labels:list=None, # label columns; the protocol's own if not given
     part:str="valid", # what is predicted; "test" once, when nothing is left to choose
     probes:tuple=("linear","knn"), # keys of `PROBES`
-    C=(1e-4,1e-3,1e-2,.1,1.), # strengths of the linear probe, the best on valid is taken; or one number
-    size:int=None, # side of the pictures, pixels; each encoder's own if not given
-    bs:int=128, # pictures in a batch
+    C:tuple|float=(1e-4,1e-3,1e-2,.1,1.), # strengths of the linear probe, the best on valid is taken; or one number
+    size:int=None, # side of the images, pixels; each encoder's own if not given
+    bs:int=128, # images in a batch
     seed:int=0 # of the random encoder
 )->pd.DataFrame: # a predictions table for each value of the column `probe`; the column `C` has what was chosen
     "What the probes of each encoder, of a random one and of the thumbnail say. Raises `ParameterError`, `DataError`."
@@ -248,7 +254,7 @@ def _over(predictions, arm, base, label, **kwargs):
     d = compare(predictions, arm, base, "auc", label, part=predictions.part.iloc[0], exclusive=False, **kwargs)
     return [d.value, d.low, d.high]
 
-# %% ../../nbs/46_pretrain.probe.ipynb #997b75d6
+# %% ../../nbs/46_pretrain.probe.ipynb #c8c8bffe
 def probe_report(
     predictions:pd.DataFrame, # from `probe_predictions`
     label:str="macro", # a label, or "macro" for their mean
@@ -268,7 +274,7 @@ def probe_report(
 def probe_table(
     encoders:dict, # arm -> encoder; `random`, untrained, is added if it is not there
     bank, # where pixels come from
-    protocol, # its train part fits the probes
+    protocol:Protocol, # its train part fits the probes
     labels:list=None, # label columns; the protocol's own if not given
     part:str="valid", # what is measured on; "test" once, when nothing is left to choose
     label:str="macro", # a label, or "macro" for their mean
