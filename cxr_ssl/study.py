@@ -89,7 +89,7 @@ def __repr__(self:Study):
     price = "" if not left else "; their time is known when the first one is done" if math.isnan(minutes) else f"; {known}"
     return f"{len(self)} runs of {self.experiment} in {self.out}: {counts}{price}"
 
-# %% ../nbs/07_study.ipynb #17bff27a
+# %% ../nbs/07_study.ipynb #8135d9d2
 def _command(plan):
     "The words after `python -m cxr_ssl.run`; as a list, because values may hold spaces."
     text = lambda v: ",".join(map(str, v)) if isinstance(v, list) else str(v)
@@ -97,7 +97,7 @@ def _command(plan):
 
 def _call(plan, threads):
     "Run one plan to its end; what it said when it failed, or nothing."
-    env = {k:v for k,v in os.environ.items() if k not in ("CXR_STATUS","CXR_COMMAND")} | dict(OMP_NUM_THREADS=str(threads))
+    env = dict(OMP_NUM_THREADS=str(threads)) | {k:v for k,v in os.environ.items() if k not in ("CXR_STATUS","CXR_COMMAND")} # who set it, knows why
     p = subprocess.run(_command(plan), env=env, capture_output=True, text=True)
     if p.returncode == 0:
         shutil.rmtree(plan.out/"checkpoints", ignore_errors=True)

@@ -83,7 +83,7 @@ def test_adapt_refuses(tmp_path, words, says):
 
 @pytest.mark.slow
 def test_transfer_both_ways_on_small_copies(tmp_path):
-    command = [sys.executable, '-m', 'cxr_ssl.run', 'transfer', 'min_steps=1', 'out=t']
+    command = [sys.executable, '-m', 'cxr_ssl.run', 'transfer', 'min_steps=1', 'encoder=small_cnn', 'out=t']
     out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert out.returncode == 0, out.stdout + out.stderr
     metrics = pd.DataFrame(json.loads((tmp_path / 't/metrics.json').read_text())['rows'])

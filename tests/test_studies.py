@@ -8,7 +8,8 @@ import time
 import numpy as np
 import pytest
 
-WORDS = dict(compare_imbalance=['epochs=1'], label_efficiency=['epochs=1', 'min_steps=1', 'shares=1.0'], ablate_augmentation=[])
+WORDS = dict(compare_imbalance=['epochs=1'], label_efficiency=['epochs=1', 'min_steps=1', 'shares=1.0', 'encoder=small_cnn'],
+             ablate_augmentation=['settings={epochs: 1, encoder: small_cnn}'])
 MORE = dict(compare_imbalance='strategies=none,oversample,focal', label_efficiency='shares=0.5,1.0', ablate_augmentation='without=blur,flip')
 
 
