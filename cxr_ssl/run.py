@@ -529,7 +529,13 @@ def _terminable():
         if hasattr(signal, "SIGALRM"): signal.alarm(0)
         signal.signal(signal.SIGTERM, old)
 
-# %% ../nbs/02_run.ipynb #a2dfe30a
+# %% ../nbs/02_run.ipynb #0c13043c
+def _say(text):
+    "Print to a reader who may leave before the end, as `head` does."
+    try: print(text, flush=True)
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # so that nothing more is tried
+
+# %% ../nbs/02_run.ipynb #b7702bf8
 def main(
     argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 1 failed, 2 refused, 3 time budget used up, 130 or 143 stopped
@@ -539,8 +545,8 @@ def main(
     try:
         with _terminable():
             parser,args = _parse(argv)
-            if args.list: print(catalogue())
-            elif args.help and args.words: print(describe(find_experiment(args.words[0])))
+            if args.list: _say(catalogue())
+            elif args.help and args.words: _say(describe(find_experiment(args.words[0])))
             elif args.help or not args.words: parser.print_help(); return 0 if args.help else 2
             else: return _run(args)
             return 0

@@ -341,3 +341,8 @@ def test_a_kernel_that_will_not_listen_is_ended_all_the_same(lab):
     p.send_signal(signal.SIGTERM)
     p.communicate(timeout=60)
     assert p.returncode == 143 and not alive(pid)
+
+
+def test_a_reader_who_leaves_is_no_error():
+    out = subprocess.run(f'{sys.executable} -m cxr_ssl.run --list | true', shell=True, capture_output=True, text=True)
+    assert out.stderr == '', 'as with head, which has seen enough'
