@@ -6,7 +6,8 @@
 __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 'ParameterError', 'RecordError', 'DiskError',
            'suggest', 'unknown', 'short', 'disk_errors', 'tilde', 'atomic_path', 'lock_file', 'write_text',
            'write_json', 'read_json', 'hash_bytes', 'hash_json', 'hash_file', 'hash_arrays', 'rng', 'seed_everything',
-           'pick_device', 'processes', 'process_rank', 'any_process', 'Status', 'progress', 'package_dir', 'repo_root']
+           'pick_device', 'processes', 'process_rank', 'any_process', 'Status', 'progress', 'reader_may_leave',
+           'package_dir', 'repo_root']
 
 # %% ../nbs/00_core.ipynb #847d2b6b
 import difflib, errno, hashlib, json, math, os, random, sys, time, warnings
@@ -331,6 +332,13 @@ def progress(
             status.update(line())
     finally:
         if n: status.close(line())
+
+# %% ../nbs/00_core.ipynb #608f6e11
+@contextmanager
+def reader_may_leave():
+    "What is printed in this block may be cut short by its reader; the block then ends, and nothing is said."
+    try: yield; sys.stdout.flush()
+    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # nothing more is tried at the exit
 
 # %% ../nbs/00_core.ipynb #a8b25b4d
 def package_dir()->Path: # the folder of the package `cxr_ssl`

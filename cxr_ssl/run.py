@@ -7,7 +7,7 @@ __all__ = ['experiment_folder', 'experiments', 'find_experiment', 'question', 'c
            'describe', 'check_parameters', 'read_settings', 'Plan', 'plan_run', 'RunFailed', 'RunStopped', 'execute',
            'run_experiment', 'main']
 
-# %% ../nbs/02_run.ipynb #469f3dd2
+# %% ../nbs/02_run.ipynb #860e556e
 import argparse, ast, logging, math, numbers, os, re, shlex, shutil, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +20,7 @@ from jupyter_core.utils import run_sync
 from papermill import execute_notebook, inspect_notebook
 from papermill.exceptions import PapermillExecutionError, strip_color
 from papermill.iorw import papermill_io
-from .core import (CxrError, DataError, ParameterError, disk_errors, package_dir, pick_device, read_json,
+from .core import (CxrError, DataError, ParameterError, disk_errors, package_dir, pick_device, read_json, reader_may_leave,
                           repo_root, suggest, write_text)
 from .record import Record, check_same_run
 
@@ -529,13 +529,7 @@ def _terminable():
         if hasattr(signal, "SIGALRM"): signal.alarm(0)
         signal.signal(signal.SIGTERM, old)
 
-# %% ../nbs/02_run.ipynb #0c13043c
-def _say(text):
-    "Print to a reader who may leave before the end, as `head` does."
-    try: print(text, flush=True)
-    except BrokenPipeError: os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno()) # so that nothing more is tried
-
-# %% ../nbs/02_run.ipynb #b7702bf8
+# %% ../nbs/02_run.ipynb #9713d23c
 def main(
     argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 1 failed, 2 refused, 3 time budget used up, 130 or 143 stopped
@@ -545,11 +539,12 @@ def main(
     try:
         with _terminable():
             parser,args = _parse(argv)
-            if args.list: _say(catalogue())
-            elif args.help and args.words: _say(describe(find_experiment(args.words[0])))
-            elif args.help or not args.words: parser.print_help(); return 0 if args.help else 2
-            else: return _run(args)
-            return 0
+            if args.words and not args.help and not args.list: return _run(args)
+            with reader_may_leave():
+                if args.list: print(catalogue())
+                elif args.words: print(describe(find_experiment(args.words[0])))
+                else: parser.print_help()
+            return 0 if args.list or args.help else 2
     except CxrError as e:
         print(f"cxr_run: {e}", file=sys.stderr)
         return 3 if isinstance(e, RunStopped) else 1 if isinstance(e, RunFailed) else 2

@@ -5,7 +5,7 @@
 # %% auto #0
 __all__ = ['set_notebook', 'kernel_metadata', 'kernel_folder', 'papermill_line', 'study_lines', 'experiment_lines', 'main']
 
-# %% ../nbs/29_submit.ipynb #1214dc23
+# %% ../nbs/29_submit.ipynb #42f0332b
 import argparse, logging, os, re, shlex, sys
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -14,7 +14,7 @@ import nbformat, yaml
 from IPython.core.inputtransformer2 import TransformerManager
 from papermill.iorw import load_notebook_node
 from papermill.parameterize import parameterize_notebook
-from .core import CxrError, DataError, ParameterError, write_json, write_text
+from .core import CxrError, DataError, ParameterError, reader_may_leave, write_json, write_text
 from .eval.card import write_cards
 from .run import _settings, _short, check_parameters, experiment_parameters, find_experiment, read_settings
 from .study import Study
@@ -167,7 +167,7 @@ def _do(a):
     made = kernel_folder(a.to, name, given, a.file, a.user, a.title, datasets=a.dataset, kernels=a.kernel, competitions=a.competition, gpu=not a.cpu)
     return [f"kaggle kernels push -p {made}"]
 
-# %% ../nbs/29_submit.ipynb #e40cceef
+# %% ../nbs/29_submit.ipynb #fa32facb
 def main(
     argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 success, 2 refused
@@ -175,7 +175,7 @@ def main(
     logging.getLogger("papermill").setLevel(logging.ERROR)
     try: lines = _do(_parser().parse_intermixed_args(sys.argv[1:] if argv is None else argv))
     except CxrError as e: print(f"cxr_launch: {e}", file=sys.stderr); return 2
-    if lines: print("\n".join(lines))
+    with reader_may_leave(): print(*lines, sep="\n", end="\n" if lines else "")
     return 0
 
 # %% ../nbs/29_submit.ipynb #1050dd0f

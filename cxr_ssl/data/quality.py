@@ -6,14 +6,14 @@
 __all__ = ['perceptual_hash', 'bits_apart', 'near_duplicates', 'plot_pairs', 'told_by', 'Report', 'quality_report', 'plot_report',
            'prepare', 'main']
 
-# %% ../../nbs/19_data.quality.ipynb #c793e6e4
+# %% ../../nbs/19_data.quality.ipynb #28242df9
 import argparse, inspect, json, math, re, shlex, sys, tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
 import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from fastcore.basics import patch
 from ..core import CxrError, DataError, LeakError, ParameterError, atomic_path, lock_file
-from ..core import progress, read_json, rng, unknown, write_json, write_text
+from ..core import progress, read_json, reader_may_leave, rng, unknown, write_json, write_text
 from ..run import Parameter, check_parameters, _settings, _terminable, _Terminated
 from ..store import differences, parallel
 from .images import Preprocess, decode, resize
@@ -654,14 +654,15 @@ def _run(argv):
 
 _COMMANDS = dict(check=_check, prepare=_prepare, download=_download)
 
-# %% ../../nbs/19_data.quality.ipynb #d630ecc1
+# %% ../../nbs/19_data.quality.ipynb #4a0f74a6
 def main(
     argv:list=None # words of the command line; those of this process if not given
 )->int: # exit code: 0 all is well, 1 something leaks, 2 refused, 130 or 143 stopped
     "The command `cxr_data`."
     argv = list(sys.argv[1:] if argv is None else argv)
     try:
-        with _terminable(): return _run(argv)
+        with _terminable(), reader_may_leave(): return _run(argv)
+        return 0
     except CxrError as e:
         print(f"cxr_data: {e}", file=sys.stderr)
         return 1 if isinstance(e, LeakError) else 2
