@@ -8,10 +8,9 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from conftest import NBS, ROOT
+from conftest import NBS
 
 PAGE = NBS / 'results' / 'first_hour.ipynb'
-SAMPLE = ROOT / 'cxr_ssl' / 'sample'
 
 
 def commands():

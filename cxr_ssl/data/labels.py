@@ -79,7 +79,7 @@ def _settle(policy, label, ids, seed):
         raise ParameterError(f"policy={policy!r} draws a number for each picture and label", "give ids= and labels=")
     return value[0] + (value[1]-value[0])*_uniform(seed, label, ids)
 
-# %% ../../nbs/11_data.labels.ipynb #8a9d8f21
+# %% ../../nbs/11_data.labels.ipynb #98852a0e
 def _fill_blanks(v, blank, labels, has):
     "`v` with the blanks settled that stand in columns their dataset has."
     empty = np.isnan(v)
@@ -89,8 +89,8 @@ def _fill_blanks(v, blank, labels, has):
     if blank is None:
         if has is None or not open_.any(): return v
         j = int(open_.sum(0).argmax())
-        name,n = labels[j] if labels is not None else repr(j),int(open_[:,j].sum())
-        raise ParameterError(f"label {name} is blank in {n} pictures of datasets that have it",
+        name,n = labels[j] if labels is not None else j,int(open_[:,j].sum())
+        raise ParameterError(f"label {name!r} is blank in {n} pictures of datasets that have it",
                              "say what a blank means: blank='negative' (absent) or blank='ignore' (not learnt from)")
     fill = np.float32([_BLANK[o] for o in _each("blank", blank, labels, v.shape[1], _BLANK)])
     return np.where(open_, fill, v)

@@ -343,9 +343,7 @@ def _difference_row(ax, i, r, inks):
     if np.isfinite(r.value): ax.plot(r.value, i, "o", color=c, mfc=c if sure else "white", ms=6)
     ax.text(1.02, i, r.verdict, transform=ax.get_yaxis_transform(), va="center", fontsize=8, color=c)
 
-# %% ../../nbs/22_eval.plots.ipynb #97e4c6e0
-_SIDES = dict(better="blue", worse="vermilion") # beside the grey of what cannot be told
-
+# %% ../../nbs/22_eval.plots.ipynb #e91d7777
 def count_verdicts(
     tables:dict # question -> differences, as `verdicts` gives them
 )->pd.DataFrame: # a row for each question: better, untold, worse (counts), low and high (least and largest difference)
@@ -356,7 +354,7 @@ def count_verdicts(
         return dict(question=question, better=won, untold=len(t)-won-lost, worse=lost, low=t.value.min(), high=t.value.max())
     return pd.DataFrame([one(q, t) for q,t in tables.items()])
 
-# %% ../../nbs/22_eval.plots.ipynb #1a06ce77
+# %% ../../nbs/22_eval.plots.ipynb #e7f1f0b0
 @style()
 def plot_verdicts(
     counts:pd.DataFrame, # as `count_verdicts` gives it
@@ -365,8 +363,8 @@ def plot_verdicts(
     "Counts of differences, a bar for each question: better to the right of the middle, worse to the left, what cannot be told around it."
     fig,ax = plt.subplots(figsize=(7,.34*len(counts)+1)); at = np.arange(len(counts)); half = counts.untold/2
     ax.barh(at, counts.untold, left=-half, color="#D9D9D9", label="no detectable difference")
-    ax.barh(at, counts.better, left=half, color=PALETTE[_SIDES["better"]], label="better")
-    ax.barh(at, -counts.worse, left=-half, color=PALETTE[_SIDES["worse"]], label="worse")
+    ax.barh(at, counts.better, left=half, color=PALETTE["blue"], label="better")
+    ax.barh(at, -counts.worse, left=-half, color=PALETTE["vermilion"], label="worse")
     for i,r in enumerate(counts.itertuples()):
         for n,x,ink in ((r.untold,0,"#444444"), (r.better,r.untold/2+r.better/2,"white"), (r.worse,-r.untold/2-r.worse/2,"white")):
             if n: ax.text(x, i, n, ha="center", va="center", fontsize=8, color=ink)

@@ -131,16 +131,18 @@ def per_run(
     name = predictions.arm.where(~predictions.arm.isin(many), predictions.arm + " #" + predictions.seed)
     return predictions.assign(arm=name).drop(columns=["seed","run"]).drop_duplicates(["arm","id","part"], ignore_index=True)
 
-# %% ../../nbs/26_eval.runs.ipynb #6e1611e2
+# %% ../../nbs/26_eval.runs.ipynb #fded17c2
 def by_seed(
     predictions:pd.DataFrame # of a Record that `per_run` made: arms are called `name #seed`
 )->pd.DataFrame: # the same, with the column seed; a row for each arm, seed and image
-    "The inverse of `per_run`. Raises `DataError` for an arm that some seeds lack."
+    "The inverse of `per_run`. Raises `DataError` for an arm that some seeds lack; only a baseline may have one run for all of them."
     t = predictions.assign(arm=predictions.arm.str.replace(r" #\S+$", "", regex=True), seed=predictions.arm.str.extract(r" #(\S+)$")[0].to_numpy())
     seeds = sorted(t.seed.dropna().unique()) or ["0"]
     for arm,d in t.dropna(subset="seed").groupby("arm"):
         if lost := [s for s in seeds if s not in set(d.seed)]: raise DataError(f"the arm {arm} has no run with seed {lost[0]}", "compare runs of the same seeds")
     still = t[t.seed.isna()]
+    alone = [a for a in still.arm.unique() if len(seeds) > 1 and a.partition(" ")[0] not in BASELINES]
+    if alone: raise DataError(f"the arm {alone[0]} has one run, others have {len(seeds)} seeds", "compare runs of the same seeds")
     return pd.concat([t[t.seed.notna()], *[still.assign(seed=s) for s in seeds]], ignore_index=True)
 
 # %% ../../nbs/26_eval.runs.ipynb #e85f89f0

@@ -512,7 +512,7 @@ def _nearer(far, own, level):
     if not len(far) or np.isinf(own).any(): raise DataError("no image, or only one patient", "give images of several patients")
     return nearer_than_real(far, own, level=level)
 
-# %% ../../nbs/32_gan.fidelity.ipynb #62ebe4f8
+# %% ../../nbs/32_gan.fidelity.ipynb #aafd9948
 def _checked(real, fake):
     "The classes of both sides, `all` first; refuses sides that cannot be compared."
     odd = sorted({*fake.labels}-{*real.labels})
@@ -527,8 +527,10 @@ def _checked(real, fake):
 
 def _remark(real, fake, metric, label):
     "What must be known of a row that is defined."
-    low,high = by_chance(len(np.unique(real.patients[real.kept])))
-    chance = [f"new patients: {100*low:.1f} to {100*high:.1f} %"] if metric.startswith("nearer") else []
+    chance = []
+    if metric.startswith("nearer"):
+        low,high = by_chance(len(np.unique(real.patients[real.kept])))
+        chance = [f"new patients: {100*low:.1f} to {100*high:.1f} %"]
     cut = [f"{len(s.kept):,} of {len(s.labels):,} {w} images, drawn" for s,w in ((real,"real"), (fake,"generated")) if len(s.kept) < len(s.labels)]
     apart = max(abs((real.labels == c).mean()-(fake.labels == c).mean()) for c in {*real.labels}) if label == "all" else 0
     return "; ".join(chance+cut+([f"shares of classes differ by up to {apart:.0%}"] if apart > .05 else []))
