@@ -36,7 +36,6 @@ setup(
     license_files=['LICENSE'],
     packages=find_packages(include=['cxr_ssl', 'cxr_ssl.*']),
     package_data={'cxr_ssl': ['sample/**/*']},
-    include_package_data=True,
     python_requires='>=' + cfg['min_python'],
     install_requires=cfg['requirements'].split(),
     extras_require={'dev': cfg['dev_requirements'].split()},
@@ -46,7 +45,6 @@ setup(
     classifiers=[
         'Development Status :: 3 - Alpha',
         'Intended Audience :: Science/Research',
-        'License :: OSI Approved :: MIT License',
         'Programming Language :: Python :: 3.10',
         'Programming Language :: Python :: 3.11',
         'Programming Language :: Python :: 3.12',
