@@ -54,11 +54,12 @@ def test_imports_only_from_lower_numbers(fresh, nb):
         assert order[other] < order[name], f'{name} imports {other}, which comes later'
 
 
-def test_index_of_names_is_that_of_the_modules():
+def test_index_of_names_is_that_of_the_modules(monkeypatch):
     "Links from the documentation to the code, and from a name to its page, are drawn from `_modidx.py`."
     from nbdev.doclinks import _get_modidx
 
     from cxr_ssl._modidx import d
+    monkeypatch.chdir(ROOT)  # nbdev reads its settings there
     wanted = {}
     for path in modules(ROOT / 'cxr_ssl').values(): wanted |= _get_modidx(path, ROOT, ROOT / 'nbs')
     assert d['syms'] == wanted, 'run nbdev_export'
