@@ -5,12 +5,12 @@
 # %% auto #0
 __all__ = ['find_platform', 'attached', 'find_root', 'bring_back', 'Launched', 'launch']
 
-# %% ../nbs/28_launch.ipynb #5658a64d
+# %% ../nbs/28_launch.ipynb #a432ef8e
 import os, shutil
 from pathlib import Path
 import yaml
 from .core import CxrError, ParameterError, disk_errors, read_json
-from .record import param_differences, parameters
+from .record import parameters, run_differences
 
 # %% ../nbs/28_launch.ipynb #af5094bd
 def find_platform(
@@ -109,7 +109,7 @@ def _copy(run, out):
             tmp.rename(out)
         finally: shutil.rmtree(tmp, ignore_errors=True)
 
-# %% ../nbs/28_launch.ipynb #79d67e7f
+# %% ../nbs/28_launch.ipynb #aa73d855
 def bring_back(
     out:str|Path, # the run folder
     within:str|Path, # the folder that `out` is relative to
@@ -119,7 +119,7 @@ def bring_back(
     "Copy an earlier session's run to `out`, if there is one with these parameters. Raises `ParameterError` when there are two."
     if (Path(out)/"params.json").is_file() or not Path(out).is_relative_to(within): return []
     runs = [f for d in folders if ((f := d/Path(out).relative_to(within))/"params.json").is_file()]
-    odd = {f:param_differences(read_json(f/"params.json")["params"], params) for f in runs}
+    odd = {f:run_differences(f, params) for f in runs}
     good = [f for f in runs if not odd[f]]
     if len(good) > 1: raise ParameterError(f"this run is attached twice: {', '.join(map(str, good))}", "detach one")
     said = [f"not continued: {f}, another run ({'; '.join(odd[f][:3])})" for f in runs if odd[f]]

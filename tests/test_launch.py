@@ -79,9 +79,10 @@ def test_a_session_on_kaggle_finds_its_data_and_the_next_one_goes_on(tmp_path):
     assert 'which has the layout of kermany' in (first.parent.parent / '__notebook__.ipynb').read_text()
     begun = json.loads((first / 'environment.json').read_text()) | dict(state='running', finished=None)
     (first / 'environment.json').write_text(json.dumps(begun))
-    asked['root'] = record.params['root']  # the same path in the next session, as on Kaggle itself
-    second = session(kaggle(tmp_path / 'two', [('output', first.parent.parent)]), page, **asked)
+    elsewhere = [('output', first.parent.parent), ('xrays-version-2', tmp_path / 'data')]  # the same data under another name
+    second = session(kaggle(tmp_path / 'two', elsewhere), page, **asked)
     assert Record.open(second).complete and Record.open(second).environment['sessions'] == 2
+    assert Record.open(second).params['root'].endswith('two/kaggle/input/xrays-version-2')
     assert (second / 'metrics.json').read_bytes() == (first / 'metrics.json').read_bytes()
 
 
