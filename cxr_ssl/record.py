@@ -146,14 +146,18 @@ def complete(self:Record)->bool:
     "Is the run finished?"
     return self.state == "complete"
 
-# %% ../nbs/01_record.ipynb #df3d6172
+# %% ../nbs/01_record.ipynb #b36e7db2
 _HELD = {} # run folder -> its open lock file
 
+def _lock(path, patience=5.):
+    "Lock a run folder; wait a little for a process that is about to end. Raises `RecordError`."
+    return lock_file(path/".lock", f"another process is at work in {path}", patience, RecordError)
+
 def _hold(path, patience=5.):
-    "Keep other processes out of a run folder; wait a little for one that is about to end. Raises `RecordError`."
+    "Keep other processes out of a run folder as long as this one lives. Raises `RecordError`."
     file = path/".lock"
     if path in _HELD and file.exists() and os.path.samestat(os.fstat(_HELD[path].fileno()), file.stat()): return
-    _HELD[path] = lock_file(file, f"another process is at work in {path}", patience, RecordError)
+    _HELD[path] = _lock(path, patience)
 
 # %% ../nbs/01_record.ipynb #8abacf14
 @patch(cls_method=True)

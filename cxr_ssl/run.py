@@ -7,7 +7,7 @@ __all__ = ['experiment_folder', 'experiments', 'find_experiment', 'question', 'c
            'describe', 'check_parameters', 'read_settings', 'Plan', 'plan_run', 'RunFailed', 'RunStopped', 'execute',
            'run_experiment', 'main']
 
-# %% ../nbs/02_run.ipynb #860e556e
+# %% ../nbs/02_run.ipynb #ff502447
 import argparse, ast, logging, math, numbers, os, re, shlex, shutil, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 from papermill.iorw import papermill_io
 from .core import (CxrError, DataError, ParameterError, disk_errors, package_dir, pick_device, read_json, reader_may_leave,
                           repo_root, suggest, write_text)
-from .record import Record, check_same_run
+from .record import Record, _lock, check_same_run
 
 # %% ../nbs/02_run.ipynb #b2c92bf1
 def _short(name): return re.sub(r"^\d+_", "", name)
@@ -438,13 +438,14 @@ def _papermill(plan, km, progress):
     execute_notebook(verbatim(plan.notebook), verbatim(plan.executed), plan.given, kernel_name="python3", language="python",
                      km=km, on_cell_start=progress.cell_start, progress_bar=False, start_timeout=180, iopub_timeout=120)
 
-# %% ../nbs/02_run.ipynb #75373e0b
+# %% ../nbs/02_run.ipynb #d9403f19
 def execute(
     plan:Plan, # from `plan_run`
     stream=None # where to show progress, for example `sys.stderr`; nowhere if not given
 )->Path: # the run folder
-    "Run a plan, unless it is complete. Raises `RunFailed`; the kernel has ended in any case."
+    "Run a plan, unless it is complete. Raises `RunFailed`; the kernel has ended in any case. Raises `RecordError` while another process is at work in the folder."
     if plan.state == "complete": return plan.out
+    if plan.state == "begun": _lock(plan.out).close()
     cells = [c for c in _read(plan.notebook).cells if c.cell_type == "code" and c.source.strip()]
     progress = _Progress(len(cells)+bool(plan.given), stream) # papermill adds a cell with what was given
     quiet = dict(PYDEVD_DISABLE_FILE_VALIDATION="1", PYTHONWARNINGS=os.environ.get("PYTHONWARNINGS", _NOISE))

@@ -332,6 +332,21 @@ def test_cut_off_and_gone_on(lab, sig, code):
 
 
 @pytest.mark.slow
+def test_a_second_command_in_the_same_folder_changes_nothing(lab):
+    line = 'stages=2 wait=60'
+    p = start(line, 'runs/tiny/checkpoints')
+    try:
+        before = tree('runs/tiny')
+        second = call(line)
+        assert second.returncode == 2 and 'another process is at work in runs/tiny' in second.stderr
+        after = tree('runs/tiny')
+        assert {f for f in before if after.get(f) != before[f]} == set() and p.poll() is None
+    finally:
+        p.send_signal(signal.SIGTERM)
+        p.communicate(timeout=60)
+
+
+@pytest.mark.slow
 def test_a_kernel_that_will_not_listen_is_ended_all_the_same(lab):
     nb = nbformat.read('00_tiny.ipynb', 4)
     nb.cells[2].source = 'import signal\nfor s in (signal.SIGINT, signal.SIGTERM): signal.signal(s, signal.SIG_IGN)\n' + nb.cells[2].source
