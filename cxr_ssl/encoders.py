@@ -44,7 +44,7 @@ def _spec(name, size=None):
     if size < spec.smallest:
         raise ParameterError(f"size={size} is too small for {name}", f"use {spec.smallest} pixels or more, or another encoder")
     if size % spec.step:
-        raise ParameterError(f"size={size} does not fit {name}, which cuts the picture into squares of {spec.step}",
+        raise ParameterError(f"size={size} does not fit {name}, which cuts the image into squares of {spec.step}",
                              f"use a multiple of {spec.step}")
     return spec,size
 
@@ -289,7 +289,7 @@ def _read_export(name, path):
                            "the two files are not of one export, or damaged: export again")
     stem = tensors.get(ENCODERS[name].stem+".weight")
     if stem is not None and stem.shape[1]==3:
-        raise WeightsError(f"{file} has a stem for colour pictures",
+        raise WeightsError(f"{file} has a stem for colour images",
                            "if it was trained on ImageNet, use weights=imagenet and weights_file=")
     return tensors,info
 

@@ -9,7 +9,7 @@ __all__ = ['find_platform', 'attached', 'find_root', 'bring_back', 'Launched', '
 import os, shutil
 from pathlib import Path
 import yaml
-from .core import CxrError, ParameterError, disk_errors, read_json
+from .core import CxrError, ParameterError, disk_errors
 from .record import parameters, run_differences
 
 # %% ../nbs/28_launch.ipynb #af5094bd

@@ -413,7 +413,7 @@ def after_fit(self:KeepBest):
     if self.kept is not None: self.model.load_state_dict(self.kept)
     elif self.learn.history.rows:
         raise CxrError(f"{self.metric!r} was undefined in every epoch",
-                       "look at the valid part: has it pictures of every class?")
+                       "look at the valid part: has it images of every class?")
 
 @patch
 def state(self:KeepBest)->dict: # goes into checkpoints

@@ -165,7 +165,7 @@ def _medsam(weights, size, timm_args):
     load_strict(net, tensors, path)
     side,size = net.patch_embed.img_size[0],size or net.patch_embed.img_size[0]
     if size % 16:
-        raise ParameterError(f"size={size} does not fit MedSAM, which cuts the picture into squares of 16",
+        raise ParameterError(f"size={size} does not fit MedSAM, which cuts the image into squares of 16",
                              f"use a multiple; it was trained with {side}")
     return net,Pixels(size, 3, "bicubic", "minmax")
 
@@ -214,7 +214,7 @@ def _network(name, weights, size, seed, timm_args):
 def embedder(
     name:str|nn.Module, # "medsam", a name that `encoder` knows, "timm/<name>", empty for what the run folder in `weights` holds, or an encoder itself
     weights:str|Path="", # a file of `convert_medsam`; what `encoder` takes; for timm a .safetensors file or "pretrained"; "none" for random ones
-    size:int=None, # side of the pictures, pixels; the network's own if not given; other sizes interpolate MedSAM's positions
+    size:int=None, # side of the images, pixels; the network's own if not given; other sizes interpolate MedSAM's positions
     pool:bool=True, # one vector for an image; False: the full map
     device:str|torch.device="auto", # where to compute, see `pick_device`
     precision:str="auto", # of the forward pass, see `pick_dtype`

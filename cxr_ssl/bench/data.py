@@ -44,10 +44,10 @@ KINDS = (Kind("JPG 390x320", 320, 390, ".jpg", 128, 10, 4),  # CheXpert-v1.0-sma
 def make_files(
     folder:str|Path, # where to write
     kind:Kind, # what to write
-    chests:list, # grey pictures (h,w) to choose from
+    chests:list, # grey images (h,w) to choose from
     seed:int=0 # names the grain
 )->list: # paths
-    "Write `kind.files` different pictures: phantoms with grain."
+    "Write `kind.files` different images: phantoms with grain."
     paths = [Path(folder)/f"{kind.suffix[1:]}{kind.height}_{i:03d}{kind.suffix}" for i in range(kind.files)]
     for i,path in enumerate(paths):
         x = cv2.resize(chests[i % len(chests)], (kind.width,kind.height), interpolation=cv2.INTER_AREA)
@@ -133,13 +133,13 @@ def _jobs(bank, name, folder, side, n):
 
 # %% ../../nbs/81_bench.data.ipynb #ce7f8c9b
 def speed(
-    files:list, # pictures
+    files:list, # images
     kind:Kind, # what they are and what is promised for them
     recipe:str, # key of `PAIRS`
     folder:str|Path, # for temporary files
     rounds:int=7, # how often each variant has its turn
     n:int=6, # length of the turns
-    side:int=384 # shorter side of the Bank's pictures, pixels
+    side:int=384 # shorter side of the Bank's images, pixels
 )->list: # rows
     "How much faster batches come from a Bank than views from the rivals."
     with tempfile.TemporaryDirectory(dir=folder) as new:
@@ -162,7 +162,7 @@ def _torchvision_crops(n, shape, scale, seed):
 # %% ../../nbs/81_bench.data.ipynb #73d3346c
 def draw_distance(
     n:int=20000, # draws
-    shape:tuple=(320,390), # height and width of the picture
+    shape:tuple=(320,390), # height and width of the image
     seed:int=0 # names the draws
 )->Row: # Kolmogorov-Smirnov distance, the greatest of top, left, height and width
     "Crops as often as torchvision draws them?"
@@ -193,7 +193,7 @@ def _crop_errors(images, make, n, seed=0):
 
 # %% ../../nbs/81_bench.data.ipynb #82e1befc
 def _blur_error(images, sigmas, size=224):
-    "Greatest difference, in grey levels, of blurred pictures from torchvision's."
+    "Greatest difference, in grey levels, of blurred images from torchvision's."
     worst = 0.
     for x,s in zip(images, sigmas):
         x,view = cv2.resize(x, (size,size), interpolation=cv2.INTER_AREA),View(size, ratio=None, blur=1., sigma=(s,s))
@@ -203,7 +203,7 @@ def _blur_error(images, sigmas, size=224):
     return worst
 
 def exactness(
-    images:list, # grey pictures (h,w)
+    images:list, # grey images (h,w)
     draws:int=20000, # see `draw_distance`
     crops:int=64 # how many crops to compare
 )->list: # rows
@@ -229,9 +229,9 @@ def bytes_ratio(
 
 # %% ../../nbs/81_bench.data.ipynb #e6d4758e
 def _real(root, most=48):
-    "Up to `most` pictures of the folder `root`, evenly chosen, and their kind."
+    "Up to `most` images of the folder `root`, evenly chosen, and their kind."
     files = sorted(p for p in Path(root).rglob("*") if p.suffix.lower() in (".png",".jpg",".jpeg") and p.is_file())
-    if not files: raise DataError(f"there is no PNG or JPEG picture in {root}", "check the path given with --real")
+    if not files: raise DataError(f"there is no PNG or JPEG image in {root}", "check the path given with --real")
     files = [files[i] for i in np.unique(np.linspace(0, len(files)-1, min(most, len(files))).astype(int))]
     return Kind("your files", 0, 0, "", len(files), 10, 4),files # the bars for small files, the lower ones
 
@@ -243,7 +243,7 @@ def _drawn(folder, quick):
 # %% ../../nbs/81_bench.data.ipynb #5a6f980b
 @register_bench("data")
 def bench_data(
-    real:str="", # a folder with pictures of your own, in place of drawn ones
+    real:str="", # a folder with images of your own, in place of drawn ones
     recipes:str="", # with commas between: simclr, swav, dino; all if empty, the first if quick
     rounds:int=0, # turns of each variant; 7 if 0, 3 if quick
     quick:bool=False # a first look: fewer files, turns and draws

@@ -127,7 +127,7 @@ def measure_heads(
 @register_bench("embed")
 def bench_embed(
     encoders:str="resnet18,vit_small,medsam", # with commas between; random weights
-    size:int=0, # side of the pictures, pixels; if 0, 224 on a GPU and 64 elsewhere, MedSAM 1024 and 256
+    size:int=0, # side of the images, pixels; if 0, 224 on a GPU and 64 elsewhere, MedSAM 1024 and 256
     bs:int=0, # images in a batch; if 0, 128 on a GPU and 32 elsewhere, MedSAM 8 and 2
     n:int=0, # images in a turn; if 0, 8192 on a GPU and 512 elsewhere, MedSAM a 32nd of it
     rounds:int=0, # turns of each variant; 5 if 0, 2 if quick

@@ -191,7 +191,7 @@ _TRANSFORMS = dict(simclr=lambda size, local: SimCLRTransform(size, min_scale=.3
     dino=lambda size, local: DINOTransform(size, (.4,1.), local, (.1,.4), n_local_views=8))
 
 def _files(name, folder, s, workers):
-    "lightly's loader of the pictures in `folder`, with more batches than a turn needs: workers work some batches ahead."
+    "lightly's loader of the images in `folder`, with more batches than a turn needs: workers work some batches ahead."
     data = LightlyDataset(str(folder), transform=_TRANSFORMS[name](s.size, local_size(s.size)))
     data = ConcatDataset([data]*math.ceil(s.bs*(s.first+s.steps+3*workers+1)/len(data)))
     return DataLoader(data, s.bs, shuffle=True, drop_last=True, num_workers=workers)
@@ -253,7 +253,7 @@ def _metered(job, device, peaks, name):
 # %% ../../nbs/82_bench.step.ipynb #db47fec9
 def measure_step(
     name:str, # a key of `OURS`
-    bank, # of the pictures
+    bank, # of the images
     folder:str|Path, # where their files lie
     setup:Setup, # on what
     rounds:int=5 # how often each variant has its turn

@@ -40,12 +40,12 @@ def _refuse(path, data):
     "A `DataError` for bytes that are no image we read."
     head = data[:256].lstrip().lower()
     if head.startswith((b"<!doctype", b"<html", b"<?xml")):
-        return DataError(f"{path} is a web page, not a picture", "a download failed: fetch the file again")
+        return DataError(f"{path} is a web page, not an image", "a download failed: fetch the file again")
     if data.startswith(b"version https://git-lfs"):
-        return DataError(f"{path} is a Git LFS pointer, not a picture", "run: git lfs pull")
+        return DataError(f"{path} is a Git LFS pointer, not an image", "run: git lfs pull")
     if path.suffix.lower() in (".dcm",".dicom"):
         return DataError(f"{path} is named like DICOM, but the letters DICM are missing at byte 128", "write it again with its preamble")
-    return DataError(f"{path} is not a {', '.join(_FORMATS)} or DICOM picture, or its header is damaged",
+    return DataError(f"{path} is not a {', '.join(_FORMATS)} or DICOM image, or its header is damaged",
                      "fetch the file again, or convert it")
 
 def _check_size(path, h, w, max_pixels):
@@ -54,11 +54,11 @@ def _check_size(path, h, w, max_pixels):
     if h*w > max_pixels: raise DataError(f"{path} is {w} x {h}, more than max_pixels={max_pixels:,}", "check the file, or raise max_pixels")
 
 # %% ../../nbs/12_data.images.ipynb #7c559888
-def _one_picture(path, im):
+def _one_image(path, im):
     "Raise `DataError` where a file holds several images, or loses levels when Pillow reads it."
     try: many = getattr(im, "n_frames", 1) > 1 if im.format != "TIFF" else im.seek(1) is None # counting a TIFF's pages reads them all
     except EOFError: many = False
-    if many: raise DataError(f"{path} holds more than one picture", "save each one as its own file")
+    if many: raise DataError(f"{path} holds more than one image", "save each one as its own file")
     if im.mode[0] not in "IF" and im.tile and ";16" in str(im.tile[0][3]):
         raise DataError(f"{path} has several channels of 16 bits", "save it as 16-bit grey: one channel")
     if im.mode[0] not in "IF" and im.format == "TIFF" and 2 in np.ravel(im.tag_v2.get(339, 1)):
@@ -67,7 +67,7 @@ def _one_picture(path, im):
 def _open(path, data, max_pixels):
     "An opened, not yet decoded Pillow image whose header is acceptable."
     if ImageFile.LOAD_TRUNCATED_IMAGES:
-        raise ParameterError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is switched on, so half a picture would pass for a whole one",
+        raise ParameterError("PIL.ImageFile.LOAD_TRUNCATED_IMAGES is switched on, so half an image would pass for a whole one",
                              "switch it off")
     try: im = Image.open(io.BytesIO(data), formats=_FORMATS)
     except Image.DecompressionBombError:
@@ -76,7 +76,7 @@ def _open(path, data, max_pixels):
     _check_size(path, im.height, im.width, max_pixels)
     if im.format == "JPEG" and (n := data.count(b"\xff\xda")) > 32:
         raise DataError(f"{path} claims {n} scans of its pixels", "it would take hours: check the file")
-    _one_picture(path, im)
+    _one_image(path, im)
     return im
 
 # %% ../../nbs/12_data.images.ipynb #52afd5da
@@ -126,10 +126,10 @@ def _dicom(path, data, pixels=True):
 def _dicom_size(path, ds, max_pixels):
     "Check what a DICOM header promises before a pixel is unpacked; return (h,w). Raises `DataError`."
     for name in ("Rows","Columns","BitsAllocated","BitsStored","PixelRepresentation","PhotometricInterpretation"):
-        if ds.get(name) is None: raise DataError(f"{path} has no {name}", "it is a DICOM file without a picture, or damaged: leave it out")
+        if ds.get(name) is None: raise DataError(f"{path} has no {name}", "it is a DICOM file without an image, or damaged: leave it out")
     if ds.PhotometricInterpretation not in ("MONOCHROME1","MONOCHROME2") or ds.get("SamplesPerPixel", 1) != 1:
         raise DataError(f"{path} is {ds.PhotometricInterpretation}, not grey", "it is a screenshot or a report: leave it out")
-    if (n := int(ds.get("NumberOfFrames") or 1)) != 1: raise DataError(f"{path} holds {n} frames, not one picture", "save each frame as its own file")
+    if (n := int(ds.get("NumberOfFrames") or 1)) != 1: raise DataError(f"{path} holds {n} frames, not one image", "save each frame as its own file")
     if ds.BitsAllocated not in (8,16) or not 1 <= ds.BitsStored <= ds.BitsAllocated or ds.PixelRepresentation not in (0,1):
         raise DataError(f"{path} stores {ds.BitsStored} of {ds.BitsAllocated} bits (PixelRepresentation {ds.PixelRepresentation}), which is not read",
                         "convert it to 8 or 16 bits")
@@ -170,7 +170,7 @@ def _check_stream(ds, kind):
     frame,(h,w) = get_frame(ds.PixelData, 0, number_of_frames=1),(ds.Rows,ds.Columns)
     if kind == uid.RLELossless:
         ends = [int.from_bytes(frame[i:i+4], "little") for i in range(4, 4+4*min(frame[0], 15), 4)]+[len(frame)]
-        if any(_rle_length(frame[a:b], 2*h*w) > 2*h*w for a,b in zip(ends, ends[1:])): raise ValueError("its runs unpack to more than the picture")
+        if any(_rle_length(frame[a:b], 2*h*w) > 2*h*w for a,b in zip(ends, ends[1:])): raise ValueError("its runs unpack to more than the image")
     elif (claims := _stream_size(frame))[:2] != (h,w) or claims[3] != 1 or claims[2] > ds.BitsAllocated:
         said = "the JPEG stream is {1} x {0} with {2} bits and {3} channels".format(*claims)
         raise ValueError(f"{said}, the DICOM header says {w} x {h}, {ds.BitsAllocated} bits, one channel")
@@ -179,7 +179,7 @@ def _check_stream(ds, kind):
 def _codes(path, ds):
     "Stored pixels as uint8 or uint16 codes (h,w)."
     kind = ds.file_meta.TransferSyntaxUID
-    if ds.get("PixelData") is None: raise DataError(f"{path} has no PixelData", "it is a DICOM file without a picture: leave it out")
+    if ds.get("PixelData") is None: raise DataError(f"{path} has no PixelData", "it is a DICOM file without an image: leave it out")
     if not _SYNTAXES[kind]: return pixel_array(ds).astype(f"u{ds.BitsAllocated//8}")
     if kind == uid.JPEGExtended12Bit and ds.BitsStored > 8:
         raise DataError(f"{path} is a JPEG with 12 bits (Process 4), which no decoder at hand reads", "convert it to an uncompressed transfer syntax")

@@ -373,7 +373,7 @@ def _patients(r, n, k, shares, per_patient):
     return out
 
 # %% ../../nbs/10_data.phantom.ipynb #9471afc2
-def _plan_picture(r, p, k, label, labels, shortcut):
+def _plan_image(r, p, k, label, labels, shortcut):
     "One image of patient number `p`: manifest columns and, with a leading underscore, what to draw."
     name,pattern = f"p{p:04d}",_pattern(labels, label)
     row = dict(image=f"images/{name}_{k}.png", dataset="phantom", patient=name, study=f"{name}s{k//2}",
@@ -389,7 +389,7 @@ def _plan(n, seed, labels, shares, per_patient, shortcut, official):
         same = dict(sex="FM"[int(r.integers(2))], age=float(r.integers(1, 90)), _patient=int(r.integers(2**31)))
         part = "test" if r.random()<.25 else "train"
         if official: same["split"] = part
-        rows += [{**_plan_picture(r, p, k, label, labels, shortcut),**same} for k in range(images)]
+        rows += [{**_plan_image(r, p, k, label, labels, shortcut),**same} for k in range(images)]
     return rows
 
 # %% ../../nbs/10_data.phantom.ipynb #067d323a
@@ -457,7 +457,7 @@ def _plant_leaks(rows, n):
     groups = pd.DataFrame(rows).groupby("patient", sort=True).size()
     chosen = list(groups[groups>1].index[:n])
     if len(chosen) < n:
-        raise ParameterError(f"leaked_patients={n}, but only {len(chosen)} patients have two pictures", "ask for fewer")
+        raise ParameterError(f"leaked_patients={n}, but only {len(chosen)} patients have two images", "ask for fewer")
     for p in chosen:
         own = [r for r in rows if r["patient"]==p]
         for r in own: r["split"] = "train"
@@ -486,10 +486,10 @@ def _check_dataset(n, labels, shares, shortcut, kind, per_patient):
     "Refuse what cannot be drawn; the shares of the labels, summing to 1."
     def need(ok, what, remedy):
         if not ok: raise ParameterError(what, remedy)
-    need(n >= len(labels), f"n={n} is fewer than the {len(labels)} labels", "ask for at least one picture per label")
+    need(n >= len(labels), f"n={n} is fewer than the {len(labels)} labels", "ask for at least one image per label")
     need(0 <= shortcut <= 1, f"shortcut={shortcut} is not a share", "use a number from 0 to 1")
     need(kind in ("marker","exposure"), f"shortcut_kind={kind!r} is unknown", "use marker or exposure")
-    need(per_patient >= 1, f"per_patient={per_patient} is fewer than one picture", "use 1 or more")
+    need(per_patient >= 1, f"per_patient={per_patient} is fewer than one image", "use 1 or more")
     shares = np.ones(len(labels)) if shares is None else np.asarray(shares, float)
     need(len(shares)==len(labels) and (shares>0).all(), f"shares={shares.tolist()} does not fit labels={labels}",
          "give each label a number above 0")
@@ -539,7 +539,7 @@ def phantom_layout(
 )->pd.DataFrame: # the truth: rows in manifest columns without sha256, width and height, images relative to `root`
     "Write drawn chests in the layout of a public dataset. Raises `ParameterError`, `DiskError`."
     if name not in LAYOUTS: raise unknown("layout", name, LAYOUTS)
-    if n < 8: raise ParameterError(f"n={n} is too few for a layout", "ask for 8 pictures or more")
+    if n < 8: raise ParameterError(f"n={n} is too few for a layout", "ask for 8 images or more")
     return pd.DataFrame(LAYOUTS[name](Path(root), n, seed, size)).sort_values("image", ignore_index=True)
 
 # %% ../../nbs/10_data.phantom.ipynb #de6931b0

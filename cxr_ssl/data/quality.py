@@ -331,7 +331,7 @@ def _warnings(t, names, labels, tables, blind):
     "What somebody should know before using the data, a sentence each."
     unknown = tables["datasets"].index[tables["datasets"]["patient ?"] == 1].tolist()
     out = [f"patients of {d} are not known, so one on two sides cannot be seen (for folders: patient='(p[0-9]+)' finds them in file names)" for d in unknown]
-    out += [f"{p} has no picture of {c}" for p in names for c in labels if not (t.part == p)[t[c] == 1].any()]
+    out += [f"{p} has no image of {c}" for p in names for c in labels if not (t.part == p)[t[c] == 1].any()]
     out += [f"{c} is told by {k}: that alone gives away {v:.0%} of the label" for c,row in tables["told_by"].iterrows()
             for k,v in row.items() if v >= .1]
     odd = sum((tables[k].contradict != "").sum() for k in ("exact","near"))
@@ -356,14 +356,14 @@ def quality_report(
     near = _near(source, labels) if read else pd.DataFrame(columns=["image_a","image_b","same_patient","contradict"])
     tables = dict(parts=_by_part(t, labels, names), classes=_by_class(t, labels), datasets=_by_dataset(t), told_by=told_by(source, labels, seed),
                   quarantine=_reasons(q), exact=_exact(q), near=near, leaks=leaks)
-    title = ", ".join(f"{d}: {n:,} pictures" for d,n in t.groupby("dataset").size().items())
+    title = ", ".join(f"{d}: {n:,} images" for d,n in t.groupby("dataset").size().items())
     return Report(title, tables, _warnings(t, names, labels, tables, [] if read else ["copies cannot be seen"]), names)
 
 # %% ../../nbs/19_data.quality.ipynb #ea08d059
-_TITLES = dict(parts="Parts and classes (pictures with value 1)", classes="Labels",
+_TITLES = dict(parts="Parts and classes (images with value 1)", classes="Labels",
                datasets="Datasets: share that is not known (?), shorter side in pixels",
                told_by="How much of a label another column gives away, 0 to 1", quarantine="Set aside", exact="Same pixels under two names",
-               near="Nearly the same picture", leaks="LEAKS: what stands in two parts")
+               near="Nearly the same image", leaks="LEAKS: what stands in two parts")
 
 _MAYBE = {"studies",*VIEWS[:3],"view ?","F","M","sex ?","age","age ?","uncertain","blank"} # not worth a column of nothing
 
@@ -407,7 +407,7 @@ def plot_report(
     for i,p in enumerate(p for p in parts.index if p != "all"):
         n = parts.loc[p, labels].to_numpy(float)
         axs[0].barh(labels, n, left=left, color="#BBBBBB" if p == "no part" else colours[i%6], label=p); left += n
-    axs[0].set(title="Pictures of each class, by part", xlabel="pictures"); axs[0].invert_yaxis(); axs[0].legend(fontsize=7)
+    axs[0].set(title="Images of each class, by part", xlabel="images"); axs[0].invert_yaxis(); axs[0].legend(fontsize=7)
     _draw_told(axs[1], told)
     kinds = leaks.kind.value_counts().reindex(["patient","study","pixels","near"], fill_value=0)
     axs[2].bar_label(axs[2].barh(kinds.index, kinds, color="#D55E00"), fontsize=8, padding=2); axs[2].invert_yaxis()
@@ -431,7 +431,7 @@ def _draw_told(ax, told):
 _NEAR = [Parameter("near", "bool", True, "look for near duplicates"), Parameter("above", "float", .94,
     "smallest agreement that counts, see near_duplicates")]
 _OWN = dict(
-    check=[*_NEAR, Parameter("pixels", "bool", True, "open the pictures; false: only tables and names")],
+    check=[*_NEAR, Parameter("pixels", "bool", True, "open the images; false: only tables and names")],
     lists=[Parameter("patient", "str", "", "regular expression that finds the patient in a path"),
            Parameter("study", "str", "", "the same for the study")],
     prepare=[*_NEAR, Parameter("side", "int", 384, "shorter side in the Bank, pixels"),
@@ -441,7 +441,7 @@ _OWN = dict(
              Parameter("official", "bool", False, "keep the parts that came with the data"),
              Parameter("policy", "str", "", "what uncertain labels mean, see split"),
              Parameter("blank", "str", "", "what blank labels mean, see split"),
-             Parameter("max_bad", "float", None, "largest share of unreadable pictures; 0.02 if not given")])
+             Parameter("max_bad", "float", None, "largest share of unreadable images; 0.02 if not given")])
 
 def _of_source(source):
     "What an adapter takes beyond the root, by name."
@@ -497,7 +497,7 @@ def _read_and_compare(source, root, own, options):
     "The Manifest of a source with its near duplicates; decoded once, into a temporary folder."
     with tempfile.TemporaryDirectory(prefix="cxr_data-") as tmp:
         m = read_source(source, root, bank=tmp if own["near"] else "", side=_FINE, max_bad=1., **options)
-        if not len(m): raise DataError(f"no picture of {root} can be read: {m.quarantine.image[0]} {m.quarantine.reason[0]}", "check the files")
+        if not len(m): raise DataError(f"no image of {root} can be read: {m.quarantine.image[0]} {m.quarantine.reason[0]}", "check the files")
         return m.with_near(near_duplicates(Bank.build(m, tmp, side=_FINE), own["above"])) if own["near"] else m
 
 def _check(args):
@@ -508,7 +508,7 @@ def _check(args):
     if root and own["pixels"]:
         found = _read_and_compare(args.source, root, own, options)
         report = quality_report(found, read_parts(found, files) if files else None)
-    elif root and files: raise ParameterError("lists are compared with pictures", "leave pixels=false out, or the folder")
+    elif root and files: raise ParameterError("lists are compared with images", "leave pixels=false out, or the folder")
     else: found = list_source(args.source, root, **options) if root else _lists(files, **own); report = quality_report(found)
     with reader_may_leave(): print(json.dumps(report.to_dict(), indent=1) if args.json else report) # what it found still decides the exit code
     if args.out: _write(report, found, Path(args.out))
@@ -532,7 +532,7 @@ def _task(listing, labels):
     if lost: raise ParameterError(f"label {lost[0]!r} is not in the dataset", f"it has {', '.join(listing.labels) or 'none'}")
     values = listing.rows[labels].apply(pd.to_numeric, errors="coerce")
     never = [c for c in labels if not (values[c] == 1).any()]
-    if never: raise DataError(f"no picture shows {', '.join(never[:3])}", "leave it out: name the labels of one task with labels=")
+    if never: raise DataError(f"no image shows {', '.join(never[:3])}", "leave it out: name the labels of one task with labels=")
     return labels
 
 # %% ../../nbs/19_data.quality.ipynb #789c3169
@@ -621,7 +621,7 @@ def _parse(argv):
     p = _Words(prog="cxr_data", usage=_USAGE, add_help=False, allow_abbrev=False)
     p.add_argument("words", nargs="*", metavar="WORD", help="command, folders and key=value")
     p.add_argument("--source", default="folder", metavar="NAME", help="how ROOT is laid out; folder if not given")
-    for part in ("train","valid","test"): p.add_argument(f"--{part}", metavar="FILE", help=f"CSV or list of the pictures in {part}")
+    for part in ("train","valid","test"): p.add_argument(f"--{part}", metavar="FILE", help=f"CSV or list of the images in {part}")
     p.add_argument("--out", metavar="FOLDER", help="write report and figures here")
     p.add_argument("--json", action="store_true", help="print the report as JSON")
     p.add_argument("--list", action="store_true", help="list the sources")

@@ -129,7 +129,7 @@ def _phantom(root="", **kwargs):
     return _listing(table, folder, max_bad=max(.02, (settings["corrupt"]+.5)/len(table)))
 
 # %% ../../nbs/14_data.sources.ipynb #a50cf8ae
-_PICTURES = {".png",".jpg",".jpeg",".bmp",".tif",".tiff",".dcm",".dicom"}
+_IMAGES = {".png",".jpg",".jpeg",".bmp",".tif",".tiff",".dcm",".dicom"}
 _PARTS = {"train":"train","training":"train","val":"valid","valid":"valid","validation":"valid","dev":"valid","test":"test","testing":"test"}
 
 def _folder(root):
@@ -148,7 +148,7 @@ def _paths(root):
         at = "" if top == str(root) else Path(os.path.relpath(top, root)).as_posix()+"/"
         found = [f for f in files if not f.startswith(".")]+[d for d in folders if os.path.islink(os.path.join(top, d))]
         yield from (at+f for f in found)
-        if not found and not folders and Path(top).suffix.lower() in _PICTURES and at: yield at[:-1]
+        if not found and not folders and Path(top).suffix.lower() in _IMAGES and at: yield at[:-1]
 
 def _files(root):
     "The same as paths, sorted. Raises `DataError` for a name that is not UTF-8, which no table could hold."
@@ -165,7 +165,7 @@ def _dirs(folder):
 def _layout(root):
     "Triples (split, class, folder) of the class folders below `root`."
     tops = [d.name for d in _dirs(root)]
-    if not tops: raise DataError(f"{root} has no class folders", "put pictures in root/<class>/, or read them as labelled=False")
+    if not tops: raise DataError(f"{root} has no class folders", "put images in root/<class>/, or read them as labelled=False")
     split = [d for d in tops if d.lower() in _PARTS]
     if not split: return [("", d, PurePosixPath(d)) for d in tops]
     if len(split) < len(tops):
@@ -177,7 +177,7 @@ def _mask_of(path, prefix, files, folders):
     "The mask of an image in an `images` folder that has `masks` beside it; empty when the class has no masks."
     inside,beside = path.relative_to(prefix).parts,prefix/"masks"
     if len(inside) < 2 or inside[0] != "images" or beside not in folders: return ""
-    fitting = [f for f in (beside.joinpath(*inside[1:]).with_suffix(e) for e in (path.suffix, *sorted(_PICTURES))) if f in files]
+    fitting = [f for f in (beside.joinpath(*inside[1:]).with_suffix(e) for e in (path.suffix, *sorted(_IMAGES))) if f in files]
     if not fitting: raise DataError(f"{path} has no mask of its name in {beside}", "add the mask, or remove the folder of masks")
     return fitting[0].as_posix()
 
@@ -188,12 +188,12 @@ def _class_rows(root, files, classes, masks=True):
     home,bare = {folder:(split,label) for split,label,folder in classes},{folder for *_,folder in classes}
     for f in files:
         at = next((p for p in f.parents if p in home), None)
-        if at is None or f.suffix.lower() not in _PICTURES or f.relative_to(at).parts[0] == "masks": continue
+        if at is None or f.suffix.lower() not in _IMAGES or f.relative_to(at).parts[0] == "masks": continue
         bare.discard(at)
         rows.append(dict(image=f.as_posix(), split=home[at][0], mask=_mask_of(f, at, known, folders) if masks else "", label=home[at][1]))
     if bare:
-        raise DataError(f"class folder {root/min(bare)} has no picture",
-                        f"add pictures ({', '.join(sorted(_PICTURES))}), or remove the folder; links to folders are not followed")
+        raise DataError(f"class folder {root/min(bare)} has no image",
+                        f"add images ({', '.join(sorted(_IMAGES))}), or remove the folder; links to folders are not followed")
     return rows
 
 def _one_hot(rows, names):
@@ -223,8 +223,8 @@ def _left(root, files, rows, dataset, most=5):
     used = {r["image"] for r in rows} | {r.get("mask") for r in rows}
     def why(f):
         if (root/f).is_dir(): return "a link to a folder, which is not followed"
-        if f.suffix.lower() not in _PICTURES: return f"not a picture file ({f.suffix or 'no suffix'})"
-        return "a mask without its picture" if f.parent.name == "masks" else "lies outside of every class"
+        if f.suffix.lower() not in _IMAGES: return f"not an image file ({f.suffix or 'no suffix'})"
+        return "a mask without its image" if f.parent.name == "masks" else "lies outside of every class"
     left = pd.DataFrame([dict(image=f.as_posix(), folder=f.parent.as_posix(), reason=why(f)) for f in files if f.as_posix() not in used])
     if not len(left): return None
     left["n"] = left.groupby(["folder","reason"]).image.transform("size")
@@ -238,10 +238,10 @@ def _from_folder(root="", patient="", dataset="", labelled=True):
     "Images in class folders, or any images when `labelled` is False. `patient`: a regular expression that finds the patient in the path."
     root,pattern = _folder(root),_pattern(patient)
     files = _files(root)
-    pictures = [f for f in files if f.suffix.lower() in _PICTURES]
-    if not pictures: raise DataError(f"there is no picture in {root}", f"pictures end in {', '.join(sorted(_PICTURES))}")
+    images = [f for f in files if f.suffix.lower() in _IMAGES]
+    if not images: raise DataError(f"there is no image in {root}", f"images end in {', '.join(sorted(_IMAGES))}")
     classes = _layout(root) if labelled else []
-    rows = _class_rows(root, files, classes) if labelled else [dict(image=f.as_posix()) for f in pictures]
+    rows = _class_rows(root, files, classes) if labelled else [dict(image=f.as_posix()) for f in images]
     labels = sorted({c for _,c,_ in classes})
     name = dataset or re.sub(r"[^\w.-]", "_", root.resolve().name)
     rows = [dict(r, dataset=name, patient=_patient_of(r["image"], pattern)) for r in _one_hot(rows, labels)]
@@ -320,7 +320,7 @@ def _from_csv(root="", images="", labels=None, patient="", dataset=""):
     if "dataset" not in table or dataset: table["dataset"] = dataset or re.sub(r"[^\w.-]", "_", path.parent.resolve().name)
     if pattern or "patient" not in table: table["patient"] = [_patient_of(p, pattern) for p in table.image.fillna("").astype(str)]
     where = Path(images) if images else path.parent
-    if not where.is_dir(): raise DataError(f"picture folder {where} does not exist", "correct images=")
+    if not where.is_dir(): raise DataError(f"image folder {where} does not exist", "correct images=")
     return _listing(table, where, labels)
 
 # %% ../../nbs/14_data.sources.ipynb #f79e8b2f
@@ -434,13 +434,13 @@ def _read_origins(root, classes):
 def _choose(rows, n, seed):
     "`n` of the `rows`, classes in the shares of the whole. Raises `DataError` when there are too few, `ParameterError` when a class would be empty."
     if not 0 < n <= len(rows):
-        raise DataError(f"subset={n:,} was asked for, but there are {len(rows):,} pictures", "ask for fewer, or for all with subset=0")
+        raise DataError(f"subset={n:,} was asked for, but there are {len(rows):,} images", "ask for fewer, or for all with subset=0")
     t = pd.DataFrame(dict(label=[r["label"] for r in rows]))
     t["key"] = [hashlib.sha256(f"{seed}/{r['label']}/{PurePosixPath(r['image']).name}".encode()).digest() for r in rows]
     share = t.label.value_counts().sort_index()*n/len(t); take = share.astype(int)
     take[(share-take).sort_values(ascending=False, kind="stable").index[:n-take.sum()]] += 1 # largest remainders
     if not take.all():
-        raise ParameterError(f"subset={n} leaves no picture of the class {take.idxmin()}", f"ask for {int(np.ceil(n/share.min())):,} or more")
+        raise ParameterError(f"subset={n} leaves no image of the class {take.idxmin()}", f"ask for {int(np.ceil(n/share.min())):,} or more")
     rank = t.sort_values("key").groupby("label").cumcount()
     return [r for r,k,label in zip(rows, rank.reindex(t.index), t.label) if k < take[label]]
 
@@ -453,7 +453,7 @@ def _covid_radiography(root="", subset=0, seed=0, masks=True, origin=False):
     everything = _class_rows(root, files, classes, masks)
     bare = [r for r in everything if masks and not r["mask"]]
     if bare:
-        raise DataError(f"{root/bare[0]['image']} has no folder of masks beside it", "fetch the masks, or read the pictures alone: masks=False")
+        raise DataError(f"{root/bare[0]['image']} has no folder of masks beside it", "fetch the masks, or read the images alone: masks=False")
     origins = _read_origins(root, classes) if origin else {}
     def whence(r):
         if not origin: return "covid_radiography"
@@ -523,7 +523,7 @@ def _present(rows, found, root, missing):
     gone = ~rows.image.isin(found)
     if gone.all() or (gone.any() and missing == "error"):
         n,first = f"{gone.sum():,} of {len(rows):,}",rows.image[gone].iloc[0]
-        raise DataError(f"{n} pictures that the table names are not below {root}; the first is {first}",
+        raise DataError(f"{n} images that the table names are not below {root}; the first is {first}",
                         "fetch them, or correct root=" + ('; missing="quarantine" goes on with those that are there' if not gone.all() else ""))
     left = rows.loc[gone, [c for c in META if c in rows]].assign(reason="is named in the table, but is not there")
     rows = rows[~gone]
@@ -605,9 +605,9 @@ def _official(root, names):
                                           "NIH's split is two lists, train_val_list.txt and test_list.txt; fetch the other, or remove this one")
     part = {k:_names_in(p) for k,p in found.items()}
     if both := sorted(part["train"] & part["test"]):
-        raise LeakError(f"{len(both)} pictures stand in both {there[0]} and {there[1]}, the first is {both[0]}", "fetch the lists again")
+        raise LeakError(f"{len(both)} images stand in both {there[0]} and {there[1]}, the first is {both[0]}", "fetch the lists again")
     split = names.map({**dict.fromkeys(part["train"], "train"), **dict.fromkeys(part["test"], "test")}).fillna("")
-    if (split == "").all(): raise DataError(f"{there[0]} names none of the pictures in the table", "remove the lists if they belong to another set")
+    if (split == "").all(): raise DataError(f"{there[0]} names none of the images in the table", "remove the lists if they belong to another set")
     return split
 
 # %% ../../nbs/14_data.sources.ipynb #bf6b19f6
@@ -698,7 +698,7 @@ def _chexpert(root="", views="all", dataset="chexpert", missing="error"):
     twice = rows.image[rows.image.duplicated()]
     if len(twice): raise DataError(f"{twice.iloc[0]} stands twice in the tables of {root}", "keep one of the lines")
     aside = rows[rows.side != views].assign(reason=f"left out by views={views!r}") if views != "all" else rows[:0]
-    if len(aside) == len(rows): raise DataError(f"no picture in the tables of {root} is {views}", "use views='all'")
+    if len(aside) == len(rows): raise DataError(f"no image in the tables of {root} is {views}", "use views='all'")
     rows,left = _present(rows.drop(aside.index), _walk(root, {*rows.image}, _key_of), root, missing)
     out = [t for t in (aside[[c for c in (*META,"reason") if c in aside]], left) if t is not None and len(t)]
     return Listing(rows.drop(columns="side"), root, LABEL_SETS["chexpert14"], pd.concat(out) if out else None)
@@ -738,7 +738,7 @@ def _rsna_targets(root, task):
                  lambda i: f"patientId {t.patientId.iloc[i]!r} has Target {t.Target.iloc[i][:80]!r}",
                  "use 0 or 1")
     v,ill = _numbers(t, place, path).to_numpy(),t.Target == "1"
-    _check_lines(path, ill & (np.isnan(v).any(1) | ~(v[:,2:] > 0).all(1)), lambda i: "a picture with Target 1 has no whole box", "correct the table")
+    _check_lines(path, ill & (np.isnan(v).any(1) | ~(v[:,2:] > 0).all(1)), lambda i: "an image with Target 1 has no whole box", "correct the table")
     target = _one_each(t, "Target", path).astype(np.float64)
     boxes = pd.DataFrame(np.hstack([v[:,:2], v[:,:2]+v[:,2:]]), columns=["x0","y0","x1","y1"]).assign(patientId=t.patientId)[ill.to_numpy()]
     classes = _rsna_classes(root, target, needed=task == "three")
@@ -778,7 +778,7 @@ def _rsna(root="", task="binary", headers=True, dataset="rsna", missing="error")
     rows = values.reset_index().rename(columns=dict(patientId="image")).assign(dataset=dataset)
     rows["key"],people = rows.image,_rsna_patients(root, rows.image)
     if people: rows["patient"] = people
-    stem = lambda p: _base(p).rsplit(".", 1)[0] if p.lower().endswith((*_PICTURES,)) else ""
+    stem = lambda p: _base(p).rsplit(".", 1)[0] if p.lower().endswith((*_IMAGES,)) else ""
     rows,left = _present(rows, _walk(root, {*rows.image}, stem), root, missing)
     if not people: rows["patient"] = rows.image # nobody knows: see `Manifest.patients_unknown`
     if headers: rows = _headers(root, rows)

@@ -429,12 +429,12 @@ def plot_history(
 def show_images(
     images:list, # uint8, each (h,w) grey or (h,w,3) colour; sizes may differ
     titles:list=None, # one for each image
-    ncols:int=None, # pictures in a row; None: at most 8
-    side:float=1.5, # width of a picture in inches
+    ncols:int=None, # images in a row; None: at most 8
+    side:float=1.5, # width of an image in inches
     boxes:list=None, # for each image a list of (x0,y0,x1,y1) in pixels
     title:str="" # the finding, in a sentence
 )->tuple: # fig, axes
-    "A grid of radiographs on one grey scale. Raises `DataError` for what is not a picture."
+    "A grid of radiographs on one grey scale. Raises `DataError` for what is not an image."
     for i,im in enumerate(images):
         if getattr(im, "dtype", None) != np.uint8 or im.ndim not in (2,3):
             raise DataError(f"image {i} is not uint8 of shape (h,w) or (h,w,3)", "undo the normalisation first")

@@ -175,7 +175,7 @@ def _data(data):
     labels = data.get("labels", []); rows = []
     for name,p in data.get("parts", {}).items():
         rows.append(("", [escape(name), f"{p['images']:,}", f"{p['patients']:,}", *[f"{p['classes'].get(l, 0):,}" for l in labels]]))
-    apart = _unknown_patients(data) or ("The split is made by whole patients: no patient, study or picture stands in two of train, valid and test, "
+    apart = _unknown_patients(data) or ("The split is made by whole patients: no patient, study or image stands in two of train, valid and test, "
              "and none of valid or test stands in the pool.")
     leaks = data.get("leaks"); n = leaks if isinstance(leaks, (int,type(None))) else len(leaks)
     found = "" if n is None else f" Leak check: {n} found."
@@ -184,8 +184,8 @@ def _data(data):
     return f'{parts}<p>{apart}{found}</p>' + _quarantine(data.get("quarantine", [])) + _pairs(rest)
 
 def _quarantine(rows):
-    "Pictures that were set aside."
-    if not rows: return "<p>No picture was set aside.</p>"
+    "Images that were set aside."
+    if not rows: return "<p>No image was set aside.</p>"
     items = "".join(f"<li><code>{escape(r['image'])}</code> {escape(r['reason'])}</li>" for r in rows)
     return _fold(f"{len(rows)} {'image' if len(rows) == 1 else 'images'} set aside", f"<ul>{items}</ul>")
 

@@ -85,7 +85,7 @@ def load_classifier(
 
 # %% ../../nbs/54_finetune.predict.ipynb #9f1250f5
 def _colourful(path, most=12):
-    "Do the colours of a picture differ by more than `most` levels in a twentieth of its pixels? DICOM files with colours are refused by `decode`."
+    "Do the colours of an image differ by more than `most` levels in a twentieth of its pixels? DICOM files with colours are refused by `decode`."
     try:
         with Image.open(path) as im:
             if im.mode in ("1","L","LA","La","I","F") or im.mode.startswith("I;"): return False
@@ -101,7 +101,7 @@ def _pixels(image, window):
         name,x = "the array",image
     else:
         name,x = Path(image),decode(image, window=window)
-        if _colourful(name): raise DataError(f"{name} is a picture in colours, not a radiograph", "give a grey image")
+        if _colourful(name): raise DataError(f"{name} is an image in colours, not a radiograph", "give a grey image")
     if np.ptp(x) == 0: raise DataError(f"{name} has one grey level only: there is nothing to see", "check the file")
     return x,name
 

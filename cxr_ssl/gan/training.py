@@ -268,7 +268,7 @@ def look(self:Grid)->np.ndarray: # uint8, one image
 
 @patch
 def _show(self:Grid, png):
-    "Put the picture in this cell's output, in place of the one before."
+    "Put the image in this cell's output, in place of the one before."
     from IPython.display import Image, display
     if self.handle is None: self.handle = display(Image(png), display_id=True)
     else: self.handle.update(Image(png))

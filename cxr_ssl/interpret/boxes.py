@@ -35,33 +35,33 @@ def _cells(low, high, side, n):
 
 # %% ../../nbs/75_interpret.boxes.ipynb #80b0f66f
 def box_region(
-    boxes:np.ndarray|list, # (k,4): x0, y0, x1, y1 in pixels of the picture
-    shape:tuple, # height and width of the picture
+    boxes:np.ndarray|list, # (k,4): x0, y0, x1, y1 in pixels of the image
+    shape:tuple, # height and width of the image
     size:int # side of the map
 )->np.ndarray: # bool (size,size), True in any of the boxes
-    "Boxes on the grid of a map. Raises `DataError` for a box outside of the picture, or without area."
+    "Boxes on the grid of a map. Raises `DataError` for a box outside of the image, or without area."
     region = np.zeros((size,size), bool); h,w = shape
     for x0,y0,x1,y1 in np.asarray(boxes, float).reshape(-1, 4):
         named = f"the box {x0:g},{y0:g},{x1:g},{y1:g}"
         if not (x1 > x0 and y1 > y0): raise DataError(f"{named} has no area", "give its corners as x0 < x1, y0 < y1")
         if x0 >= w or y0 >= h or x1 <= 0 or y1 <= 0:
-            raise DataError(f"{named} lies outside of the picture of {w} x {h}", "scale the boxes to the size of the files")
+            raise DataError(f"{named} lies outside of the image of {w} x {h}", "scale the boxes to the size of the files")
         (a,b),(c,d) = _cells(x0, x1, w, size),_cells(y0, y1, h, size)
         region[c:d,a:b] = True
     return region
 
 # %% ../../nbs/75_interpret.boxes.ipynb #17cdc806
 def box_regions(
-    boxes:pd.DataFrame, # columns image, label, x0, y0, x1, y1, in pixels of the pictures
-    pictures:pd.DataFrame, # columns image, width, height: all pictures that may have boxes
+    boxes:pd.DataFrame, # columns image, label, x0, y0, x1, y1, in pixels of the images
+    images:pd.DataFrame, # columns image, width, height: all images that may have boxes
     size:int # side of the maps
 )->dict: # (image, label) -> bool (size,size)
-    "What was marked for each label of each picture. Raises `DataError` without any box, and for one of an absent picture or outside of its picture."
+    "What was marked for each label of each image. Raises `DataError` without any box, and for one of an absent image or outside of its image."
     if not len(boxes): raise Unmarked("there is no box at all", "give the dataset's table of boxes, or score against lung masks")
-    shapes = {r.image:(r.height,r.width) for r in pictures.itertuples()}
+    shapes = {r.image:(r.height,r.width) for r in images.itertuples()}
     for r in boxes[~boxes.image.isin(list(shapes))].itertuples():
-        raise DataError(f"a box of {r.label} is drawn on {r.image}, which is not among the {len(shapes)} pictures",
-                        "leave it out, or add the picture")
+        raise DataError(f"a box of {r.label} is drawn on {r.image}, which is not among the {len(shapes)} images",
+                        "leave it out, or add the image")
     def one(key, own):
         try: return box_region(own[_CORNERS], shapes[key[0]], size)
         except DataError as e: raise DataError(f"{key[0]}: {e.what}", e.remedy) from None
@@ -69,11 +69,11 @@ def box_regions(
 
 # %% ../../nbs/75_interpret.boxes.ipynb #51fd690b
 def mask_regions(
-    manifest, # knows the mask of each picture
+    manifest, # knows the mask of each image
     ids:np.ndarray|list, # image ids (n,)
     size:int # side of the maps
 )->dict: # id -> bool (size,size); without the images that have no mask
-    "Lung masks on the grid of a map. Raises `DataError` when no image has one, or when a mask has other proportions than its picture."
+    "Lung masks on the grid of a map. Raises `DataError` when no image has one, or when a mask has other proportions than its image."
     t = manifest.rows(ids); paths = [manifest.mask_path(i) for i in ids]
     if not any(paths):
         raise Unmarked(f"none of the {len(ids)} images has a lung mask",

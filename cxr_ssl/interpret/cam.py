@@ -71,8 +71,8 @@ _GRADIENTS = {"gradcam":GradCAM, "gradcam++":GradCAMPlusPlus, "layercam":LayerCA
 
 def _check_places(h, w, x):
     "Refuse a stage of one cell."
-    if h*w == 1: raise ParameterError(f"the stage is a single cell for pictures of {tuple(x.shape[-2:])} pixels, so it cannot tell a place",
-                                      "use larger pictures, or stage=-2")
+    if h*w == 1: raise ParameterError(f"the stage is a single cell for images of {tuple(x.shape[-2:])} pixels, so it cannot tell a place",
+                                      "use larger images, or stage=-2")
 
 def _gradient_maps(model, x, numbers, method, stage, bs):
     "Maps (n,h,w) by a method of pytorch-grad-cam."
@@ -192,7 +192,7 @@ def _outline(ax, image, mask, boxes):
     "Draw a mask's outline and boxes on `ax`."
     if mask is not None:
         if np.shape(mask) != np.shape(image):
-            raise ParameterError(f"a mask of shape {np.shape(mask)} on a picture of {np.shape(image)}", "read the mask at the picture's size")
+            raise ParameterError(f"a mask of shape {np.shape(mask)} on an image of {np.shape(image)}", "read the mask at the image's size")
         ax.contour(mask, [.5], colors="#56B4E9", linewidths=.9)
     for x0,y0,x1,y1 in boxes if boxes is not None else (): ax.add_patch(Rectangle((x0-.5,y0-.5), x1-x0, y1-y0, fill=False, ec="#009E73", lw=1.4))
 

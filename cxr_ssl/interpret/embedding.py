@@ -119,7 +119,7 @@ def _one_encoder(what, encoder, size, seed, device):
 def open_encoders(
     specs:list|tuple, # lines as [name=]what, see above
     encoder:str="resnet18", # architecture of `random`, and of a file that does not say its own
-    size:int=64, # side of their pictures, pixels; a run folder has its own
+    size:int=64, # side of their images, pixels; a run folder has its own
     seed:int=0, # of random weights
     device:str="auto" # where to compute, see `pick_device`
 )->dict: # name -> `Embedder`, or None for the thumbnail
@@ -543,7 +543,7 @@ def retrieval_sheet(
     queries:np.ndarray|list, # places of the images in question (m,)
     k:int=6, # neighbours to show
     column:str="label", # what is compared
-    side:int=96, # of a shown picture, pixels
+    side:int=96, # of a shown image, pixels
     title:str="" # the finding, in a sentence
 )->tuple: # fig, axes
     "Each query and its nearest images of other patients."

@@ -60,7 +60,7 @@ def _check_run(folder, model, info, bank, labels):
             raise ParameterError(f"{folder} was trained on images with {key}={info[key]}, these have {bank.info[key]}",
                                  "prepare the images as the run had them")
     if (info["preprocess"] or {}).get("lungs") == "crop":
-        raise ParameterError(f"{folder} saw images cropped to the lungs", "masks and boxes lie on whole pictures: explain runs without lungs=crop")
+        raise ParameterError(f"{folder} saw images cropped to the lungs", "masks and boxes lie on whole images: explain runs without lungs=crop")
 
 # %% ../../nbs/76_interpret.explain.ipynb #76dacb8f
 @dataclass

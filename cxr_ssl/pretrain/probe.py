@@ -205,7 +205,7 @@ def _check_encoders(encoders, protocol, probes, part):
     "Refuse what would make a table that misleads."
     _check_probes(protocol, probes, part)
     if part not in ("valid","test"):
-        raise ParameterError(f"part={part!r}: probes are fitted on pictures of the pool", "measure on valid, or once, at the end, on test")
+        raise ParameterError(f"part={part!r}: probes are fitted on images of the pool", "measure on valid, or once, at the end, on test")
     if not encoders or "thumbnail" in encoders:
         raise ParameterError("encoders: give at least one, and none called 'thumbnail'", "that baseline is added")
 
