@@ -11,6 +11,7 @@ __all__ = ['CxrError', 'DataError', 'LeakError', 'WeightsError', 'DeviceError', 
 
 # %% ../nbs/00_core.ipynb #847d2b6b
 import difflib, errno, hashlib, json, math, os, random, sys, time, warnings
+from collections.abc import Iterable
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -47,7 +48,7 @@ class DiskError(CxrError): "The disk is full, read-only or forbidden."
 # %% ../nbs/00_core.ipynb #7c45cada
 def suggest(
     name:str, # a name that is not known
-    known # the names that are
+    known:Iterable # the names that are
 )->str: # a remedy
     "The nearest of the names that are known, and all of them."
     near = difflib.get_close_matches(str(name), [str(k) for k in known], n=1)
@@ -56,14 +57,14 @@ def suggest(
 def unknown(
     what:str, # what was named: "source", "encoder", ...
     name:str, # the name that is not known
-    known # the names that are
+    known:Iterable # the names that are
 )->ParameterError: # to be raised
     "The error for a name that is not among `known`."
     return ParameterError(f"{what}={name!r} is unknown", suggest(name, known))
 
 # %% ../nbs/00_core.ipynb #71d740fe
 def short(
-    value, # what a message quotes
+    value:object, # what a message quotes
     n:int=200 # most characters; longer texts lose their middle
 )->str: # one line that can be printed
     "`value` as a message shows it; what cannot be printed is escaped."
@@ -169,7 +170,7 @@ def _misfit(found, wanted, at):
 # %% ../nbs/00_core.ipynb #e8eae1f0
 def write_json(
     path:str|Path, # file to write
-    obj # dicts, lists, numbers, strings, None; numpy values and paths are converted
+    obj:object # dicts, lists, numbers, strings, None; numpy values and paths are converted
 ):
     "Write `obj` as JSON atomically. Raises `ValueError` where a number is NaN or infinite."
     write_text(path, json.dumps(_plain(obj), indent=1, allow_nan=False) + "\n")
@@ -200,7 +201,7 @@ def hash_bytes(
     return h.hexdigest()
 
 def hash_json(
-    obj # anything `write_json` can write
+    obj:object # anything `write_json` can write
 )->str: # 64 hexadecimal digits
     "SHA-256 of `obj` as JSON with sorted keys, so the order of keys does not matter."
     return hash_bytes(json.dumps(_plain(obj), sort_keys=True, allow_nan=False))
@@ -318,7 +319,7 @@ def _display(self:Status, text):
 
 # %% ../nbs/00_core.ipynb #9cd6f20a
 def progress(
-    items, # anything to loop over
+    items:Iterable, # anything to loop over
     desc:str="", # what is being done
     total:int=None, # how many items; asked of `items` if not given
     unit:str="it" # what one item is called

@@ -8,6 +8,7 @@ __all__ = ['OPTIMIZERS', 'SGD', 'LARS', 'optimizer', 'cosine', 'warmup_cosine', 
 # %% ../nbs/06_optimise.ipynb #36031e63
 import math
 import torch
+from collections.abc import Iterable
 from fastai.callback.schedule import ParamScheduler
 from fastai.learner import Learner
 from fastcore.basics import patch
@@ -19,7 +20,7 @@ from .training import AdamW, Decaying
 class SGD(Decaying):
     "Stochastic gradient descent with momentum. Parameters with one dimension are not decayed."
     def __init__(self,
-        params, # parameters, or lists of them (groups)
+        params:Iterable, # parameters, or lists of them (groups)
         lr:float, # learning rate
         mom:float=.9, # share of the last step that is kept, in [0,1)
         wd:float=1e-4, # weight decay, added to the gradient
@@ -47,7 +48,7 @@ def _descend(self:SGD, ps, grads, h, wd):
 class LARS(SGD):
     "SGD with layer-wise adaptive rates (arXiv 1708.03888, equation 6). Parameters with one dimension are neither decayed nor adapted."
     def __init__(self,
-        params, # parameters, or lists of them (groups)
+        params:Iterable, # parameters, or lists of them (groups)
         lr:float, # learning rate
         mom:float=.9, # share of the last step that is kept, in [0,1)
         wd:float=1e-6, # weight decay, added to the gradient

@@ -20,6 +20,7 @@ from jupyter_core.utils import run_sync
 from papermill import execute_notebook, inspect_notebook
 from papermill.exceptions import PapermillExecutionError, strip_color
 from papermill.iorw import papermill_io
+from typing import TextIO
 from .core import (CxrError, DataError, ParameterError, disk_errors, package_dir, pick_device, read_json, reader_may_leave,
                           repo_root, suggest, write_text)
 from .record import Record, _lock, check_same_run
@@ -441,7 +442,7 @@ def _papermill(plan, km, progress):
 # %% ../nbs/02_run.ipynb #d9403f19
 def execute(
     plan:Plan, # from `plan_run`
-    stream=None # where to show progress, for example `sys.stderr`; nowhere if not given
+    stream:TextIO=None # where to show progress, for example `sys.stderr`; nowhere if not given
 )->Path: # the run folder
     "Run a plan, unless it is complete. Raises `RunFailed`; the kernel has ended in any case. Raises `RecordError` while another process is at work in the folder."
     if plan.state == "complete": return plan.out
@@ -467,7 +468,7 @@ def run_experiment(
     out:str|Path=None, # the run folder; the experiment's own default if not given
     files:list|tuple=(), # YAML files of settings
     folder:str|Path=None, # where the experiments lie; `experiment_folder()` if not given
-    stream=None, # where to show progress; nowhere if not given
+    stream:TextIO=None, # where to show progress; nowhere if not given
     **params # the experiment's parameters
 )->Path: # the run folder
     "Run an experiment, go on with it, or return at once when it is complete. Raises a `CxrError`."

@@ -8,6 +8,7 @@ __all__ = ['differences', 'Store', 'key_of', 'cores', 'parallel']
 # %% ../nbs/05_store.ipynb #938b916c
 import json, math, os, threading, time, zlib
 from collections import deque
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from operator import index
@@ -154,7 +155,7 @@ def keys(self:Store)->np.ndarray: # uint64 (n,)
 
 @patch
 def find(self:Store,
-    keys # keys (n,)
+    keys:np.ndarray|list # keys (n,)
 )->np.ndarray: # int (n,): their places in the journal; -1 for those that are not there
     "Where arrays stand."
     if self._sorted is None:
@@ -168,7 +169,7 @@ def find(self:Store,
 # %% ../nbs/05_store.ipynb #19cca081
 @patch
 def rows(self:Store,
-    keys # keys (n,)
+    keys:np.ndarray|list # keys (n,)
 )->np.ndarray: # int (n,): their places in the journal
     "Where arrays stand. Raises `DataError` naming a key that is not there."
     at = self.find(keys)
@@ -178,7 +179,7 @@ def rows(self:Store,
 
 @patch
 def get(self:Store,
-    keys # keys (n,)
+    keys:np.ndarray|list # keys (n,)
 )->list: # an array for each; read-only windows onto the file, nothing is copied
     "The arrays of `keys`. Raises `DataError` naming a key that is not there."
     r = self.records[self.rows(keys)]
@@ -186,7 +187,7 @@ def get(self:Store,
 
 @patch
 def notes(self:Store,
-    keys=None # keys (n,); all if None
+    keys:np.ndarray|list=None # keys (n,); all if None
 )->np.ndarray: # structured (n,)
     "The notes that go with arrays."
     return (self.records if keys is None else self.records[self.rows(keys)])["note"]
@@ -208,7 +209,7 @@ def cores()->int: # at least 1
 
 def parallel(
     f:callable, # function of one item
-    items, # anything to loop over
+    items:Iterable, # anything to loop over
     threads:int=None # how many work at a time; as many as there are cores, up to 8, if None
 ): # `f` of each item, in order
     "Compute `f` of each item by threads. An error in one of them is raised in its turn."
@@ -302,7 +303,7 @@ def _append(store, entries, every):
 # %% ../nbs/05_store.ipynb #dbc4e4e9
 @patch
 def extend(self:Store,
-    entries, # (key, array) or, where the store has notes, (key, array, note); any iterable
+    entries:Iterable, # (key, array) or, where the store has notes, (key, array, note); any iterable
     every:float=1. # seconds between two flushes: the work at risk
 ):
     "Append arrays; the first stays where a key comes twice. Raises `DiskError` on a full disk; what was flushed before stays."
@@ -315,7 +316,7 @@ def extend(self:Store,
 # %% ../nbs/05_store.ipynb #e8d1d63b
 @patch
 def fill(self:Store,
-    keys, # keys (n,)
+    keys:np.ndarray|list, # keys (n,)
     make:callable, # function of an item; returns its array or, where the store has notes, its array and its note
     items:list=None, # a list: what `make` is called with for each key; the key itself if None
     threads:int=None, # how many make arrays at a time; as many as there are cores, up to 8, if None

@@ -32,6 +32,7 @@ from torch.optim.adamw import adamw
 import torch.distributed as dist
 from .core import CxrError, DiskError, RecordError, Status, any_process, atomic_path, disk_errors, hash_bytes
 from .core import process_rank, processes, unknown
+from .record import Record
 
 # %% ../nbs/03_training.ipynb #39f88535
 PRECISIONS = dict(fp32=None, bf16=torch.bfloat16, fp16=torch.float16)
@@ -763,9 +764,9 @@ def make_learner(
     loss_func:callable, # (prediction, *targets) -> scalar
     lr:float=1e-3, # learning rate; the highest of a one-cycle fit
     wd:float=.01, # weight decay of parameters with two dimensions or more
-    record=None, # a `Record`: history and checkpoints are written there
+    record:Record=None, # a `Record`: history and checkpoints are written there
     arm:str="model", # the name of this model in the record
-    metrics=None, # functions (prediction, target) -> number, averaged over the valid part
+    metrics:list|tuple=None, # functions (prediction, target) -> number, averaged over the valid part
     cbs:Callback|list|tuple=(), # further callbacks
     seed:int=0, # of dropout and everything else that is left to chance
     opt_func:callable=AdamW, # builds the optimizer, as fastai's do

@@ -14,3 +14,11 @@ LIBRARY = sorted(NBS.glob('[0-9]*.ipynb'))
 EXPERIMENTS = sorted((NBS / 'experiments').glob('[0-9]*.ipynb'))
 RESULTS = sorted((NBS / 'results').glob('*.ipynb'))
 PAGES = [*LIBRARY, *EXPERIMENTS, *RESULTS, NBS / 'index.ipynb']
+
+
+def check_report(run):
+    "Is the report about arms that were measured?"
+    from cxr_ssl.record import DISCLAIMER, Record
+    html = (run / 'report.html').read_text()
+    assert DISCLAIMER in html and 'not measured' not in html
+    for arm in Record.open(run).metrics().arm.unique(): assert arm in html

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
+from conftest import check_report
 
 TRAIN = '''
 import os, signal, sys
@@ -70,6 +71,7 @@ def test_adapt_is_killed_and_goes_on(tmp_path):
     metrics = pd.DataFrame(json.loads((tmp_path / 'a/metrics.json').read_text())['rows'])
     assert {'mlp from kermany', 'dann from nih', 'majority', 'thumbnail', 'thumbnail from nih'} <= set(metrics.arm)
     assert metrics[metrics.value.isna()].reason.ne('').all()
+    check_report(tmp_path / 'a')
 
 
 @pytest.mark.slow
@@ -94,3 +96,4 @@ def test_transfer_both_ways_on_small_copies(tmp_path):
     assert 'imagenet' in data['not_run'] and data['not_run']['imagenet']
     params = json.loads((tmp_path / 't/runs/chexpert-transfer-full-1-d0-s0/params.json').read_text())['params']
     assert params['classes'] == 'Pneumonia' and Path(params['weights']).name == 'first-nih14-s0'
+    check_report(tmp_path / 't')

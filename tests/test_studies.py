@@ -7,6 +7,7 @@ import time
 
 import numpy as np
 import pytest
+from conftest import check_report
 
 WORDS = dict(compare_imbalance=['epochs=1'], label_efficiency=['epochs=1', 'min_steps=1', 'shares=1.0', 'encoder=small_cnn'],
              ablate_augmentation=['settings={epochs: 1, encoder: small_cnn}'])
@@ -44,6 +45,7 @@ def test_killed_it_goes_on_and_takes_one_arm_more(tmp_path, name):
     assert {k: after[k] for k in before} == before, 'what was done is not done again'
     rec = Record.open(tmp_path / 'a')
     assert rec.complete and rec.edited() == []
+    check_report(rec.path)
     metrics = rec.metrics()
     assert {'majority', 'thumbnail'} <= set(metrics.arm) and np.isfinite(metrics.value[metrics.reason == '']).all()
     assert metrics[metrics.value.isna()].reason.ne('').all()

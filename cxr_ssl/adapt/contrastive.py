@@ -16,7 +16,9 @@ from fastai.learner import Learner
 from fastcore.basics import patch
 from functools import partial
 from torch import nn
+from .medsam import Embeddings
 from ..core import DataError, ParameterError, hash_arrays, pick_device, rng, unknown
+from ..data.bank import Bank
 from ..data.labels import is_exclusive
 from ..data.splits import Protocol
 from ..eval.metrics import predictions_table
@@ -41,8 +43,8 @@ class Embedded:
     def __repr__(self): return f"Embedded: {len(self)} images, {self.x.shape[1]} dimensions, {', '.join(self.labels)}"
 
 def embedded(
-    cache, # `Embeddings` that hold the images
-    bank, # where labels come from
+    cache:Embeddings, # `Embeddings` that hold the images
+    bank:Bank, # where labels come from
     protocol:Protocol, # of the bank's manifest
     part:str|np.ndarray|list="train" # name of a part, or image ids (n,)
 )->Embedded: # in the order of the ids

@@ -10,7 +10,7 @@ __all__ = ['CRITERIA', 'toy_domain', 'reverse', 'strength', 'DANN', 'bottleneck'
 
 # %% ../../nbs/62_adapt.dann.ipynb #0480aca7
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd, torch
@@ -27,6 +27,7 @@ from sklearn.preprocessing import StandardScaler
 from sklearn.svm import SVC
 from torch import nn
 from ..core import DataError, ParameterError, hash_arrays, hash_bytes, pick_device, rng
+from ..data.bank import Bank
 from ..training import FitCallback, make_learner
 from ..data.loaders import ViewLoader
 from ..data.splits import Protocol
@@ -322,7 +323,7 @@ def coral(
 # %% ../../nbs/62_adapt.dann.ipynb #ec82ad41
 def adapt_norm(
     network:nn.Module, # an encoder, or anything with batch norms; left as it is
-    batches # inputs of the target domain, tensors as the network takes them
+    batches:Iterable # inputs of the target domain, tensors as the network takes them
 )->nn.Module: # a copy in evaluation mode, its batch statistics those of all batches
     "AdaBN: a network with the target's batch statistics. Raises `ParameterError` for one without batch norm."
     new = copy.deepcopy(network).eval(); norms = [m for m in new.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
@@ -432,7 +433,7 @@ def _join(parts):
 def with_views(
     part:Embedded, # of the source
     embedder:Embedder, # who embeds, an `Embedder`
-    bank, # where its pixels come from
+    bank:Bank, # where its pixels come from
     root:str|Path, # folder of all caches
     recipe:Recipe, # one view of the embedder's size
     share:float=.5, # views for each image that is varied; 1.5: one of each, and a second of half of them
@@ -487,9 +488,9 @@ def adaptive(
 # %% ../../nbs/62_adapt.dann.ipynb #efe227a4
 def image_learner(
     model:DANN, # made by `adaptive`; this object is trained
-    bank, # of the source
+    bank:Bank, # of the source
     protocol:Protocol, # of the source: train and valid are read
-    target_bank, # of the target
+    target_bank:Bank, # of the target
     target_ids:np.ndarray|list, # which of its images may be looked at (m,); their labels are not
     recipe:Recipe=None, # views of the source; `supervised` if not given
     bs:int=32, # images of each domain in a step
@@ -521,7 +522,7 @@ def image_learner(
 @torch.no_grad()
 def image_outputs(
     model:DANN, # made by `adaptive`, trained
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     ids:np.ndarray|list, # image ids (n,)
     bs:int=128, # how many at once
     threads:int=None # that prepare images

@@ -17,6 +17,7 @@ from PIL import Image
 from torch import nn
 from zlib import crc32
 from ..core import DataError, ParameterError, WeightsError, atomic_path, hash_json, pick_device, progress, read_json, unknown
+from ..data.bank import Bank
 from ..data.loaders import normalise
 from ..data.views import Recipe, draw, make_views, plain, render
 from ..encoders import ENCODERS, _download, _fit_positions, convert_pth, encoder as make_encoder, load_strict, parameter_hash, read_tensors
@@ -349,7 +350,7 @@ def rescue(self:Embeddings,
 # %% ../../nbs/60_adapt.medsam.ipynb #549cd5fe
 def embed_bank(
     embedder:Embedder, # who makes them
-    bank, # where pixels come from, a `Bank` or `Banks`
+    bank:Bank, # where pixels come from, a `Bank` or `Banks`
     root:str|Path, # folder of all caches
     ids:np.ndarray|list=None, # image ids (n,); all of the bank if not given
     bs:int=32, # how many at once

@@ -18,6 +18,7 @@ from .gan import bench_gan # noqa: F401 (imported for the register)
 from .harness import Row, interleave, main, one_core, ratio, register_bench
 from .step import _CLOCKS
 from ..core import ParameterError, pick_device, progress, rng, unknown
+from ..data.bank import Bank
 from ..data.phantom import draw_chest
 
 # %% ../../nbs/84_bench.embed.ipynb #941f4a9a
@@ -65,7 +66,7 @@ def _forward_job(e, bank, bs):
 # %% ../../nbs/84_bench.embed.ipynb #8fccba60
 def measure_fill(
     e:Embedder, # whose embeddings
-    bank, # of the images
+    bank:Bank, # of the images
     folder:str|Path, # for temporary files
     n:int, # images in a turn
     bs:int, # images in a batch
@@ -82,7 +83,7 @@ def measure_fill(
 # %% ../../nbs/84_bench.embed.ipynb #6fc80d13
 def measure_hit(
     e:Embedder, # whose embeddings
-    bank, # of the images
+    bank:Bank, # of the images
     folder:str|Path, # for temporary files
     repeat:int=20, # how often all of them are read in a turn
     rounds:int=5, # turns

@@ -28,6 +28,7 @@ from torch.utils.data import ConcatDataset, DataLoader
 from .data import KINDS, _build, make_files
 from .harness import Row, interleave, main, one_core, ratio, register_bench
 from ..core import ParameterError, pick_device, progress, unknown
+from ..data.bank import Bank
 from ..data.loaders import ViewLoader
 from ..data.phantom import draw_chest
 from ..encoders import encoder as make_encoder
@@ -253,7 +254,7 @@ def _metered(job, device, peaks, name):
 # %% ../../nbs/82_bench.step.ipynb #db47fec9
 def measure_step(
     name:str, # a key of `OURS`
-    bank, # of the images
+    bank:Bank, # of the images
     folder:str|Path, # where their files lie
     setup:Setup, # on what
     rounds:int=5 # how often each variant has its turn

@@ -125,7 +125,7 @@ def name(self:Bank,
 # %% ../../nbs/16_data.bank.ipynb #bfe25d6b
 @patch
 def check(self:Bank,
-    recipe # anything with `views`, each with a `size` and a `scale`
+    recipe:object # anything with `views`, each with a `size` and a `scale`
 )->float: # 1 or less: nothing is enlarged; 2: some crop is enlarged twofold
     "The side of a view over the side of the smallest crop of the smallest image."
     area = self.index["height"].astype(float)*self.index["width"]

@@ -15,6 +15,7 @@ import cv2, numpy as np, torch
 from fastai.data.load import DataLoader
 from fastcore.basics import patch
 from ..core import DataError, ParameterError, rng, unknown
+from .bank import Bank
 from .views import Recipe, draw, render, render_torch
 
 # %% ../../nbs/18_data.loaders.ipynb #d520a873
@@ -47,7 +48,7 @@ def _cores():
 class ViewLoader(DataLoader):
     "Batches `(view_1, ..., view_K, y)` of a Bank's images. Raises `ParameterError`; `DataError` for an unknown id."
     def __init__(self,
-        bank, # where pixels come from
+        bank:Bank, # where pixels come from
         ids:np.ndarray|list, # image ids (n,), uint64
         recipe:Recipe, # which views
         bs:int=64, # images in a batch
@@ -275,7 +276,7 @@ def n_inp(self:ViewLoader)->int: # number of views
 
 @patch
 def new(self:ViewLoader,
-    dataset=None, # fastai passes it; the Bank stays
+    dataset:object=None, # fastai passes it; the Bank stays
     cls:type=None, # class of the new loader; the same if not given
     **changes # arguments of `ViewLoader` and their new values; others, which fastai passes, do nothing here
 )->ViewLoader: # a new loader, at the same epoch
@@ -287,7 +288,7 @@ def new(self:ViewLoader,
 
 # %% ../../nbs/18_data.loaders.ipynb #9d49a812
 def pixel_stats(
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     ids:np.ndarray|list # image ids (n,); those of the training part
 )->tuple: # mean and standard deviation of the grey levels, as shares of white, 0 to 1
     "Mean and standard deviation of the pixels, each image counting the same."

@@ -7,7 +7,7 @@ __all__ = ['WIDE_OPS', 'CHEST_OPS', 'RECIPES', 'INGREDIENTS', 'uniforms', 'View'
            'byol', 'swav', 'dino', 'supervised', 'plain', 'custom', 'trivialaugment', 'make_recipe', 'make_views',
            'render_torch', 'plot_views', 'plot_recipes']
 
-# %% ../../nbs/17_data.views.ipynb #db705380
+# %% ../../nbs/17_data.views.ipynb #84c14602
 import inspect, math
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache, partial
@@ -485,7 +485,7 @@ def make_recipe(
     made = RECIPES[name](**{k:v for k,v in options.items() if k in own})
     return made.change(**{k:v for k,v in options.items() if k not in own}).without(*without)
 
-# %% ../../nbs/17_data.views.ipynb #676cc744
+# %% ../../nbs/17_data.views.ipynb #e1aca541
 def make_views(
     bank, # where pixels come from: anything with `images(ids)` and `shapes(ids)`
     recipe:Recipe, # which views
@@ -751,7 +751,7 @@ def render_torch(
     with torch.no_grad(), torch.autocast(kind if torch.amp.is_autocast_available(kind) else "cpu", enabled=False):
         return _work(source, shapes, draws, view)
 
-# %% ../../nbs/17_data.views.ipynb #6deb90f2
+# %% ../../nbs/17_data.views.ipynb #633239b9
 def plot_views(
     bank, # where pixels come from
     recipes:Recipe|list, # one recipe, or a list of them
@@ -779,7 +779,7 @@ def _plot_row(bank, views, id, seed, axes):
         ax.set_title(title, fontsize=7)
         ax.axis("off")
 
-# %% ../../nbs/17_data.views.ipynb #6aafa885
+# %% ../../nbs/17_data.views.ipynb #4ab0467d
 def plot_recipes(
     bank, # where pixels come from
     id:int, # image id

@@ -9,6 +9,7 @@ __all__ = ['PALETTE', 'BASELINES', 'colour', 'colours', 'style', 'plot_metrics',
 
 # %% ../../nbs/22_eval.plots.ipynb #27054b50
 import hashlib
+from collections.abc import Iterable
 from contextlib import contextmanager
 import matplotlib.pyplot as plt
 import numpy as np, pandas as pd
@@ -39,7 +40,7 @@ def colour(
     return PALETTE[_ARMS.get(_first(arm)) or free[hashlib.sha256(arm.encode()).digest()[0] % len(free)]]
 
 def colours(
-    arms # names of the models in one figure
+    arms:Iterable # names of the models in one figure
 )->dict: # arm -> hexadecimal colour
     "The colours of a figure: methods and baselines keep theirs; of the others each has its own, or the next free one."
     out,free = {},[PALETTE[c] for c in list(PALETTE)[:-1]]; named = lambda a: _first(a) in _ARMS or _first(a) in BASELINES

@@ -6,18 +6,20 @@
 __all__ = ['find_runs', 'arms_of', 'gather', 'difference_table', 'per_run', 'by_seed', 'redo_differences', 'record_hashes',
            'wide_table', 'export_table']
 
-# %% ../../nbs/26_eval.runs.ipynb #2c4bb2d9
+# %% ../../nbs/26_eval.runs.ipynb #4e531539
+from collections.abc import Iterable
 from pathlib import Path
 import numpy as np, pandas as pd
 from ..core import DataError, ParameterError, RecordError, atomic_path, hash_json, repo_root
 from ..record import FREE_PARAMETERS, Record, _result_files
 from ..run import experiment_parameters, find_experiment
 from .plots import BASELINES
+from .report import read_differences
 from .stats import _seed_difference, _seed_runs, verdicts
 
 # %% ../../nbs/26_eval.runs.ipynb #b3cba2dd
 def find_runs(
-    places=() # run folders, or folders that hold some at any depth; the published quickstart of a clone if empty
+    places:Iterable=() # run folders, or folders that hold some at any depth; the published quickstart of a clone if empty
 )->list: # run folders, in order
     "Complete runs and others. Raises `RecordError` for a place without any."
     if not places and not repo_root(): raise ParameterError("there are no runs to compare", "name run folders with runs=")
@@ -55,7 +57,7 @@ def _telling(params):
 
 # %% ../../nbs/26_eval.runs.ipynb #386a8387
 def arms_of(
-    folders # run folders of one experiment
+    folders:Iterable # run folders of one experiment
 )->dict: # arm -> its run folders, one for each seed or draw
     "Sort runs into arms. Raises `DataError` when two arms would have one name."
     params = {Path(f):_params(f) for f in folders}
@@ -109,8 +111,8 @@ def gather(
 # %% ../../nbs/26_eval.runs.ipynb #d8441593
 def difference_table(
     predictions:pd.DataFrame, # from `gather`
-    pairs, # (arm, base) pairs
-    metrics=(("auc","macro"),), # (metric, label) pairs
+    pairs:list, # (arm, base) pairs
+    metrics:tuple|list=(("auc","macro"),), # (metric, label) pairs
     level:float=.95, # of the intervals
     n_boot:int=2000, # resamples
     seed:int=0, # names the resamples
@@ -145,22 +147,20 @@ def by_seed(
     if alone: raise DataError(f"the arm {alone[0]} has one run, others have {len(seeds)} seeds", "compare runs of the same seeds")
     return pd.concat([t[t.seed.notna()], *[still.assign(seed=s) for s in seeds]], ignore_index=True)
 
-# %% ../../nbs/26_eval.runs.ipynb #e85f89f0
+# %% ../../nbs/26_eval.runs.ipynb #f2bf1ead
 def redo_differences(
-    folder, # of a Record with predictions that `per_run` made
+    folder:str|Path, # of a Record with predictions that `per_run` made
     figure:str="differences", # its table of differences: says which arms and metrics are compared
     **kwargs # of `difference_table`
 )->pd.DataFrame: # as `difference_table` gives it
     "The differences of a Record, taken from its predictions once more. Raises `RecordError` without such a table."
-    path = Path(folder)/"figures"/f"{figure}.csv"
-    if not path.is_file(): raise RecordError(f"{folder} has no figure {figure}", "name one of its figures that has a table of differences")
-    asked = pd.read_csv(path, keep_default_na=False, na_values={c:[""] for c in ("value","low","high")})
+    asked = read_differences(folder, figure)
     pairs,metrics = (list(dict.fromkeys(zip(asked[a], asked[b]))) for a,b in (("arm_a","arm_b"), ("metric","label")))
     return difference_table(by_seed(Record.open(folder).predictions()), pairs, metrics, **kwargs)
 
 # %% ../../nbs/26_eval.runs.ipynb #d4497bf6
 def record_hashes(
-    folders # run folders
+    folders:Iterable # run folders
 )->dict: # folder name -> one hash of all its result files as they are now
     "What stands in some runs, for the data beside a figure."
     return {Path(f).name:hash_json(_result_files(Path(f)))[:16] for f in folders}
@@ -176,7 +176,7 @@ def _shown(r):
 def wide_table(
     metrics:pd.DataFrame, # from `report` or `report_seeds`
     rows:str="arm", # what stands in the lines
-    columns=("metric","label") # what stands in the columns
+    columns:tuple|list=("metric","label") # what stands in the columns
 )->pd.DataFrame: # text: value ± spread over seeds (interval over patients)
     "One line for each arm."
     t = metrics.assign(shown=[_shown(r) for _,r in metrics.iterrows()])
@@ -186,7 +186,7 @@ def wide_table(
 
 def export_table(
     table:pd.DataFrame, # of text or numbers
-    path # file ending in .csv, .md or .tex
+    path:str|Path # file ending in .csv, .md or .tex
 )->Path: # the same
     "Write a table. Raises `ParameterError` for another ending."
     path,t = Path(path),table.reset_index()

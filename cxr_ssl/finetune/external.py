@@ -10,6 +10,7 @@ import numpy as np, pandas as pd
 from dataclasses import replace
 from fastcore.basics import patch
 from ..core import DataError
+from ..data.bank import Bank
 from ..data.manifest import concat
 from ..data.quality import near_duplicates
 from ..data.splits import Protocol, groups, split
@@ -73,9 +74,9 @@ def _tied(both, ids, seen, near):
 
 # %% ../../nbs/53_finetune.external.ipynb #0b33a7b8
 def external_test(
-    bank, # what the model is trained on
+    bank:Bank, # what the model is trained on
     protocol:Protocol, # of its manifest
-    other, # a Bank of another dataset
+    other:Bank, # a Bank of another dataset
     near:bool=True # look for near duplicates too? They are found by the pixels in the Banks
 )->tuple: # `Banks` of both, a Protocol whose test part is the other's labelled images, and a table of what was left out and why
     "The labelled images of another dataset that a model of `protocol` cannot have seen. Raises `DataError`, `ParameterError`."

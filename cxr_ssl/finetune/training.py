@@ -14,6 +14,7 @@ from fastcore.basics import patch
 from timm.models import group_parameters
 from torch import nn
 from ..core import DataError, ParameterError, pick_device, unknown
+from ..data.bank import Bank
 from ..training import FitCallback, KeepBest, make_learner
 from ..encoders import parameter_hash
 from ..data.labels import is_exclusive
@@ -89,7 +90,7 @@ def classifier(
 # %% ../../nbs/51_finetune.training.ipynb #f0f33cc9
 @patch
 def inputs(self:Classifier,
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     ids:np.ndarray|list # image ids (n,)
 )->torch.Tensor: # float32 (n,1,size,size), on the model's device
     "Images as this model takes them, whole and without anything random."
@@ -251,7 +252,7 @@ def _about(model, protocol, mode, imbalance, gamma, beta, recipe):
 # %% ../../nbs/51_finetune.training.ipynb #445dd9b6
 def finetune_learner(
     model:Classifier, # made by `classifier`; this object is trained
-    bank, # where pixels and labels come from
+    bank:Bank, # where pixels and labels come from
     protocol:Protocol, # of the bank's manifest; its train and valid parts are read, nothing else
     imbalance:str="none", # "none", "weighted", "effective", "oversample", "focal", or several joined by "+"
     record:Record=None, # a `Record`, for history and checkpoints
@@ -284,7 +285,7 @@ def finetune_learner(
 # %% ../../nbs/51_finetune.training.ipynb #6acdb250
 def predict(
     model:Classifier, # trained with `finetune_learner`
-    bank, # where pixels and labels come from
+    bank:Bank, # where pixels and labels come from
     ids:np.ndarray|list, # image ids (n,)
     part:str="test", # what these ids are called in the table
     arm:str="model", # what the model is called in the table

@@ -10,6 +10,7 @@ __all__ = ['FID_WEIGHTS', 'FIDELITY_COLUMNS', 'Gaussian', 'frechet', 'kid', 'Cla
 
 # %% ../../nbs/32_gan.fidelity.ipynb #c04140a1
 import math, warnings
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from unittest.mock import patch as replaced
@@ -431,7 +432,7 @@ def _batches(images, n, bs):
 
 # %% ../../nbs/32_gan.fidelity.ipynb #d8de19ab
 def describe(
-    images, # uint8 grey squares of one size, any iterable; read once
+    images:Iterable, # uint8 grey squares of one size, any iterable; read once
     labels:np.ndarray|list, # class of each (n,)
     patients:np.ndarray|list=None, # patient of each (n,); each image for itself if None
     extractors:list=None, # from `find_extractors`; pixels alone if None
@@ -608,8 +609,8 @@ def closest_pairs(
 
 def plot_closest(
     pairs:pd.DataFrame, # from `closest_pairs`
-    real, # images of the real side, by row: anything that can be indexed
-    fake, # images of the generated side, by row
+    real:np.ndarray|list, # images of the real side, by row: anything that can be indexed
+    fake:np.ndarray|list, # images of the generated side, by row
     title:str="" # the finding, in a sentence
 )->tuple: # fig, axes
     "Generated images, above the real ones that are nearest to them."

@@ -19,6 +19,7 @@ from fastcore.basics import patch
 from fastcore.foundation import L
 from ..core import CxrError, DataError, LeakError, ParameterError, Status, WeightsError, atomic_path, disk_errors, hash_arrays
 from ..core import hash_file, pick_device, processes, read_json, rng, unknown, write_json
+from ..data.bank import Bank
 from ..data.loaders import ViewLoader
 from ..data.splits import SYNTHETIC, Protocol, is_synthetic, leak_report
 from ..data.views import make_views, plain
@@ -58,7 +59,7 @@ def _refuse_shapes(bank, ids, size):
 
 # %% ../../nbs/31_gan.training.ipynb #b03fdaaf
 def gan_rows(
-    bank, # where pixels and labels come from
+    bank:Bank, # where pixels and labels come from
     protocol:Protocol, # of the bank's manifest
     labels:list|tuple, # names of the classes (k,)
     size:int, # side of the images to be learned, pixels
@@ -186,7 +187,7 @@ def _rules(gan, protocol, labels, ids, y, turns, balanced, betas):
 # %% ../../nbs/31_gan.training.ipynb #2115e8b6
 def gan_learner(
     gan:GAN, # from `make_gan`; this object is trained
-    bank, # where pixels and labels come from: squares of one size
+    bank:Bank, # where pixels and labels come from: squares of one size
     protocol:Protocol, # of the bank's manifest; the GAN sees its train part alone
     labels:list|tuple, # names of the classes, in the generator's order; one for an unconditional generator
     record:Record=None, # a `Record`, for history and checkpoints
@@ -199,7 +200,7 @@ def gan_learner(
     balanced:bool=False, # show each class equally often?
     seed:int=0, # of order, latents, classes and augmentation
     device:str="auto", # where to train, see `pick_device`
-    cbs=(), # further callbacks
+    cbs:list|tuple=(), # further callbacks
     **kwargs # further arguments of `make_learner`
 )->Learner: # `fit(epochs)` trains, and goes on after a kill
     "The learner that trains `gan`. Raises what `gan_rows` raises."
@@ -456,7 +457,7 @@ def _rows(sampler, label, n, seed):
 
 # %% ../../nbs/31_gan.training.ipynb #37de157d
 def write_samples(
-    sampler, # a `Sampler`, or anything like it
+    sampler:object, # a `Sampler`, or anything like it
     counts:dict, # class -> how many
     out:str|Path, # folder to write; must not exist, or be empty
     seed:int=0 # of the latents

@@ -14,6 +14,7 @@ from scipy.stats import rankdata
 from sklearn.metrics import average_precision_score
 from ..core import DataError, ParameterError, rng
 from ..data.images import read_mask
+from ..data.manifest import Manifest
 from ..eval.plots import colours, style
 from ..eval.stats import Difference, interval, patient_weights, verdicts
 from .localise import _mean, _mean_test, _on_one_grid
@@ -69,7 +70,7 @@ def box_regions(
 
 # %% ../../nbs/75_interpret.boxes.ipynb #51fd690b
 def mask_regions(
-    manifest, # knows the mask of each image
+    manifest:Manifest, # knows the mask of each image
     ids:np.ndarray|list, # image ids (n,)
     size:int # side of the maps
 )->dict: # id -> bool (size,size); without the images that have no mask
@@ -82,7 +83,7 @@ def mask_regions(
     return {int(i):one(p, h, w) for i,p,h,w in zip(ids, paths, t.height, t.width) if p}
 
 def manifest_boxes(
-    manifest, # knows the boxes
+    manifest:Manifest, # knows the boxes
     ids:np.ndarray|list, # image ids (n,)
     labels:list|tuple, # which labels count
     size:int # side of the maps

@@ -18,6 +18,7 @@ from scipy.stats import t as student
 from sklearn.decomposition import PCA
 from sklearn.manifold import TSNE, trustworthiness
 from ..core import DataError, ParameterError, atomic_path, rng, unknown, write_text
+from ..data.bank import Bank
 from ..data.images import resize
 from ..eval.baselines import thumbnails
 from ..eval.plots import PALETTE, colours, style
@@ -137,7 +138,7 @@ _KNOWN = ("patient","dataset","view","sex","age","image")
 
 def embed_spaces(
     encoders:dict, # name -> `Embedder`, or None for the thumbnail
-    bank, # where pixels come from, a `Bank` or `Banks`
+    bank:Bank, # where pixels come from, a `Bank` or `Banks`
     ids:np.ndarray|list, # image ids (n,)
     root:str|Path, # folder of all caches, see `embed_bank`
     bs:int=64, # how many at once
@@ -160,7 +161,7 @@ def scaled(
     return x/np.float32(size)
 
 def sample_patients(
-    patients, # patient of each image (n,)
+    patients:np.ndarray|list, # patient of each image (n,)
     limit:int, # most images
     seed:int=0 # names the draw
 )->np.ndarray: # places, in order (m,); all of them when there are no more than `limit`
@@ -173,7 +174,7 @@ def sample_patients(
 # %% ../../nbs/72_interpret.embedding.ipynb #6738e39d
 def neighbours(
     x:np.ndarray, # features (n,d), on any scale
-    patients, # patient of each image (n,)
+    patients:np.ndarray|list, # patient of each image (n,)
     k:int=10, # how many
     queries:np.ndarray|list=None, # places of the images in question (m,); all if not given
     block:int=2**23 # distances held at once
@@ -215,8 +216,8 @@ def _codes_of(labels):
 # %% ../../nbs/72_interpret.embedding.ipynb #2f008405
 def precision_at(
     x:np.ndarray, # features (n,d)
-    labels, # of each image (n,)
-    patients, # of each image (n,)
+    labels:np.ndarray|list, # of each image (n,)
+    patients:np.ndarray|list, # of each image (n,)
     ks:tuple=(1,5,10), # numbers of neighbours
     limit:int=5000, # most images that are asked about; they are looked for among all
     level:float=.95, # of the interval
@@ -242,7 +243,7 @@ def _own(codes, patients):
 # %% ../../nbs/72_interpret.embedding.ipynb #acbefb40
 def permuted_labels(
     codes:np.ndarray, # number of each image's label (n,)
-    patients, # of each image (n,)
+    patients:np.ndarray|list, # of each image (n,)
     n:int, # how many permutations
     seed:int=0 # names the draw
 )->np.ndarray: # int (n, images)
@@ -345,8 +346,8 @@ def _measure_row(name, value, low_high, null, moved):
 # %% ../../nbs/72_interpret.embedding.ipynb #72ed2d48
 def cluster_measures(
     x:np.ndarray, # features (n,d)
-    labels, # of each image (n,)
-    patients, # of each image (n,)
+    labels:np.ndarray|list, # of each image (n,)
+    patients:np.ndarray|list, # of each image (n,)
     k:int=10, # neighbours for the purity
     permutations:int=999, # of patients
     limit:int=2000, # most images; of more, whole patients are drawn
@@ -426,7 +427,7 @@ def picture_measures(
 _INKS = [PALETTE[c] for c in ("blue","orange","green","vermilion","purple","sky","black")]
 
 def inks(
-    values # of a column (n,); blank becomes "unknown"
+    values:pd.Series|np.ndarray|list # of a column (n,); blank becomes "unknown"
 )->tuple: # text (n,), and value -> colour; the rarest beyond seven are "other", in grey
     "One colour for each value, in the order of their names."
     v = pd.Series(np.asarray(values, object)); v = v.where(v.notna() & (v.astype(str) != ""), "unknown").astype(str)
@@ -539,7 +540,7 @@ def draw_queries(
 def retrieval_sheet(
     spaces:Spaces, # of these images
     encoder:str, # which of its encoders
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     queries:np.ndarray|list, # places of the images in question (m,)
     k:int=6, # neighbours to show
     column:str="label", # what is compared
@@ -641,7 +642,7 @@ def write_explorer(
     path:str|Path, # file ending in .html
     pictures:dict, # name -> picture (n,2)
     rows:pd.DataFrame, # n rows with the column id
-    bank, # where thumbnails come from
+    bank:Bank, # where thumbnails come from
     by:tuple=("label","dataset","view"), # columns that colour the points
     facts:tuple=("label","dataset","view"), # columns that are shown beside a thumbnail; nothing else of the table is written
     side:int=64, # of a thumbnail, pixels

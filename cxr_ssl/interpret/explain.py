@@ -8,9 +8,11 @@ __all__ = ['parse_runs', 'prepared_as', 'Explained', 'read_run', 'marked', 'run_
 
 # %% ../../nbs/76_interpret.explain.ipynb #1ceab41f
 import cv2, numpy as np, pandas as pd
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from ..core import DataError, ParameterError, atomic_path, pick_device
+from ..data.bank import Bank
 from ..data.images import Preprocess, decode, read_mask
 from ..data.manifest import Manifest
 from ..data.splits import Protocol, refuse_seen
@@ -38,7 +40,7 @@ def parse_runs(
 
 # %% ../../nbs/76_interpret.explain.ipynb #c2bc66e9
 def prepared_as(
-    folders # of the runs
+    folders:Iterable # of the runs
 )->dict: # side and preprocess, as `prepare` takes them
     "How the images of some runs were prepared. Raises `ParameterError` when two differ, `RecordError` for a folder without a classifier."
     found = {str(f):{k:_read_info(f)[k] for k in ("side","preprocess")} for f in folders}; first,*others = found
@@ -85,7 +87,7 @@ def _calibrated(scores, exclusive):
 def read_run(
     name:str, # what the model is called
     folder:str|Path, # of the run
-    bank, # of the images
+    bank:Bank, # of the images
     protocol:Protocol, # valid is calibrated on, test is explained
     device:str="auto" # where to compute
 )->Explained: # ready
@@ -134,7 +136,7 @@ def marked(
 # %% ../../nbs/76_interpret.explain.ipynb #de4136ed
 def run_maps(
     explained:Explained, # whose maps
-    bank, # of the images
+    bank:Bank, # of the images
     pairs:pd.DataFrame, # id and label of each map
     method:str="gradcam", # see `cam`
     stage:int=-1, # see `cam`
@@ -148,7 +150,7 @@ def run_maps(
 # %% ../../nbs/76_interpret.explain.ipynb #1d4bf7ce
 def choose_cut(
     explained:Explained, # whose threshold; its test part is not looked at
-    bank, # of the images
+    bank:Bank, # of the images
     against:str="masks", # see `marked`
     explain:str="truth", # see `marked`
     method:str="gradcam", # see `cam`; or "centre": the Gaussian in the middle
@@ -177,7 +179,7 @@ def _about(explained, bank, pairs):
 # %% ../../nbs/76_interpret.explain.ipynb #709d1e7e
 def score_run(
     explained:Explained, # who is scored
-    bank, # of the images
+    bank:Bank, # of the images
     against:str="masks", # see `marked`
     explain:str="truth", # see `marked`
     method:str="gradcam", # see `cam`

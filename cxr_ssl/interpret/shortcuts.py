@@ -13,6 +13,7 @@ import cv2, matplotlib.pyplot as plt, numpy as np, pandas as pd
 from scipy.linalg import cho_factor, cho_solve
 from scipy.stats import rankdata
 from ..core import DataError, ParameterError, rng, unknown
+from ..data.bank import Bank
 from ..data.images import read_mask, resize
 from ..data.labels import is_exclusive
 from ..eval.metrics import predictions_table
@@ -24,7 +25,7 @@ from .embedding import Spaces, _movable, permuted_labels
 def held_out(
     x:np.ndarray, # features (n,d)
     y:np.ndarray, # what is to be told, one column each (n,m)
-    patients, # of each image (n,)
+    patients:np.ndarray|list, # of each image (n,)
     folds:int=5, # of the cross-validation
     ridge:float=1., # strength, in units of a feature vector's mean squared length
     seed:int=0 # of the folds
@@ -202,7 +203,7 @@ def part_of(
 
 # %% ../../nbs/74_interpret.shortcuts.ipynb #875592a5
 def lung_masks(
-    bank, # holds the images; its manifest names their masks
+    bank:Bank, # holds the images; its manifest names their masks
     ids:np.ndarray|list # image ids (n,)
 )->list: # bool, each (h,w), as the images of the bank
     "The lung masks of images. Raises `DataError` for an image without one."

@@ -12,7 +12,7 @@ import numpy as np, torch
 import torch.nn.functional as F
 from fastcore.basics import patch
 from ..core import CxrError, ParameterError, processes, unknown
-from .method import average, gradient_reach
+from .method import Method, average, gradient_reach
 from .probe import embedding_std, spectrum_rank
 from ..training import FitCallback
 
@@ -46,7 +46,7 @@ def _tables(o):
 
 # %% ../../nbs/47_pretrain.health.ipynb #d72dd988
 def two_views(
-    method, # a `Method`
+    method:Method, # a `Method`
     outputs # what its `forward` gave
 )->tuple: # embeddings of two views (n,d), the same images in the same order
     "What is looked at of a method's outputs. Raises `ParameterError` where it cannot be told."

@@ -19,6 +19,7 @@ from fastcore.foundation import L
 from torch import nn
 from torch.distributed.nn.functional import all_gather
 from ..core import CxrError, ParameterError, hash_arrays, pick_device, process_rank, processes, unknown
+from ..data.bank import Bank
 from ..data.loaders import ViewLoader
 from ..data.views import Recipe
 from ..record import Record
@@ -228,7 +229,7 @@ class _Moments(FitCallback):
 # %% ../../nbs/40_pretrain.method.ipynb #f2722623
 def pretrain_learner(
     method:Method, # what to train
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     ids:np.ndarray|list, # image ids (n,): the pool, which holds no valid and no test image
     record:Record=None, # a `Record`, for history and checkpoints
     arm:str="pretrain", # its name in the record
@@ -241,7 +242,7 @@ def pretrain_learner(
     accumulate:int=1, # batches whose gradients are added up for one step
     chunk:int=0, # images that go through the network at once, see `GradCache`; 0: all of a batch
     backend:str="cv2", # who makes views: "cv2" on the CPU, or "torch" on the device, see `ViewLoader`
-    cbs=(), # further callbacks
+    cbs:list|tuple=(), # further callbacks
     **kwargs # further arguments of `make_learner`
 )->Learner: # `fit_one_cycle(epochs)` trains, and goes on after a kill
     "The learner that pretrains `method` on the images `ids` of `bank`."

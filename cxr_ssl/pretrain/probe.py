@@ -14,6 +14,7 @@ from sklearn.linear_model import LogisticRegression
 from sklearn.preprocessing import StandardScaler
 from torch import nn
 from ..core import DataError, ParameterError, pick_device, rng, unknown
+from ..data.bank import Bank
 from ..data.labels import is_exclusive
 from ..data.loaders import ViewLoader
 from ..data.splits import Protocol
@@ -30,7 +31,7 @@ from ..training import FitCallback
 @torch.no_grad()
 def embed(
     encoder:nn.Module, # (n,1,size,size) -> (n,d)
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     ids:np.ndarray|list, # image ids (n,)
     size:int=None, # side of the images, pixels; the encoder's own if not given
     bs:int=128, # images in a batch
@@ -165,7 +166,7 @@ class OnlineProbe(FitCallback):
     "Adds probes of the encoder on the valid part, with intervals, and two signs of collapse to the history."
     order = 60 # before `History` writes the row
     def __init__(self,
-        bank, # where pixels come from
+        bank:Bank, # where pixels come from
         protocol:Protocol, # its train part fits the probe, its valid part measures
         labels:list|tuple=None, # label columns; the protocol's own if not given
         every:int=1, # epochs between two probes; the last epoch is always probed
@@ -222,7 +223,7 @@ def _best_C(strengths, x, y):
 # %% ../../nbs/46_pretrain.probe.ipynb #2e9bb48b
 def probe_predictions(
     encoders:dict, # arm -> encoder; `random`, untrained, is added if it is not there
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     protocol:Protocol, # its train part fits the probes
     labels:list=None, # label columns; the protocol's own if not given
     part:str="valid", # what is predicted; "test" once, when nothing is left to choose
@@ -273,7 +274,7 @@ def probe_report(
 
 def probe_table(
     encoders:dict, # arm -> encoder; `random`, untrained, is added if it is not there
-    bank, # where pixels come from
+    bank:Bank, # where pixels come from
     protocol:Protocol, # its train part fits the probes
     labels:list=None, # label columns; the protocol's own if not given
     part:str="valid", # what is measured on; "test" once, when nothing is left to choose
