@@ -9,6 +9,7 @@ __all__ = ['PRECISIONS', 'has_bf16', 'pick_dtype', 'low_precision', 'compiled', 
 
 # %% ../nbs/03_training.ipynb #53bcddb8
 import json, math, random, signal, threading, time, warnings
+from collections.abc import Iterable
 from contextlib import contextmanager, nullcontext
 from glob import escape
 from pathlib import Path
@@ -179,7 +180,7 @@ class Decaying(Optimizer):
 class AdamW(Decaying):
     "Adam with decoupled weight decay (arXiv 1711.05101), fused. Parameters with one dimension are not decayed."
     def __init__(self,
-        params, # parameters, or lists of them (groups)
+        params:Iterable, # parameters, or lists of them (groups)
         lr:float, # learning rate
         mom:float=.9, # decay of the mean of gradients (beta 1), in [0,1)
         sqr_mom:float=.999, # decay of the mean of their squares (beta 2), in [0,1)
@@ -207,7 +208,7 @@ class History(FitCallback):
     "One row per epoch: losses, metrics, what others `add`, seconds; kept in `rows` and written to the record."
     order = 80 # after those that add to the row
     def __init__(self,
-        record=None, # a `Record`, or None to keep the rows in memory only
+        record:Record=None, # a `Record`, or None to keep the rows in memory only
         arm:str="model" # the name of what is trained, the record's key
     ): self.record,self.arm,self.rows,self.extra = record,arm,[],{}
 

@@ -115,8 +115,8 @@ def bottleneck(
 class DomainLoader(DataLoader):
     "Batches of `source` (x, y) with as many images of `target` behind them: x (2b,...), and y (b,k) of the source alone."
     def __init__(self,
-        source, # a loader of (x, y), all batches full, that knows `set_epoch(epoch, start)`
-        target # a loader whose first entry is x; whatever else it gives is dropped
+        source:DataLoader, # a loader of (x, y), all batches full, that knows `set_epoch(epoch, start)`
+        target:DataLoader # a loader whose first entry is x; whatever else it gives is dropped
     ):
         super().__init__(bs=source.bs, indexed=True, n=source.n, device=source.device)
         if source.bs != target.bs:

@@ -247,7 +247,7 @@ class Embeddings:
     def __init__(self,
         path:str|Path, # the folder; made if need be
         embedder:Embedder=None, # who makes them; None: only those that are there can be read
-        bank=None, # where pixels come from, a `Bank` or `Banks`
+        bank:Bank=None, # where pixels come from, a `Bank` or `Banks`
         dtype:str="float32", # of the numbers on disk, or "float16"
         recipe:Recipe=None, # views to embed in place of the whole images: a `Recipe` of one view
         seed:int=0, # of these views
