@@ -439,12 +439,12 @@ def _papermill(plan, km, progress):
     execute_notebook(verbatim(plan.notebook), verbatim(plan.executed), plan.given, kernel_name="python3", language="python",
                      km=km, on_cell_start=progress.cell_start, progress_bar=False, start_timeout=180, iopub_timeout=120)
 
-# %% ../nbs/02_run.ipynb #d9403f19
+# %% ../nbs/02_run.ipynb #4b595822
 def execute(
     plan:Plan, # from `plan_run`
     stream:TextIO=None # where to show progress, for example `sys.stderr`; nowhere if not given
 )->Path: # the run folder
-    "Run a plan, unless it is complete. Raises `RunFailed`; the kernel has ended in any case. Raises `RecordError` while another process is at work in the folder."
+    "Run a plan, unless it is complete. Raises `RunFailed`, the kernel has ended then; `RecordError` while another process is at work there."
     if plan.state == "complete": return plan.out
     if plan.state == "begun": _lock(plan.out).close()
     cells = [c for c in _read(plan.notebook).cells if c.cell_type == "code" and c.source.strip()]

@@ -167,7 +167,7 @@ def calibration_table(
     none = none.assign(scores="at temperature", value=np.nan, low=np.nan, high=np.nan, reason="no temperature: "+none.arm.map(lost))
     return pd.concat([*tables, none] if len(none) else tables, ignore_index=True)[["scores",*METRIC_COLUMNS]]
 
-# %% ../../nbs/25_eval.calibration.ipynb #c0f2a601
+# %% ../../nbs/25_eval.calibration.ipynb #80cb5743
 @style()
 def plot_calibration(
     table:pd.DataFrame, # as `calibration_table` gives it
@@ -187,5 +187,6 @@ def plot_calibration(
             mean = d.groupby("arm", sort=False).value.mean(); ax.plot(mean, [arms.index(a) for a in mean.index], "o", ms=6, label=name, **look)
         ax.set(xlabel=f"{label} {_pretty(metric)}".strip(), ylim=(len(arms)-.5,-.5), yticks=range(len(arms)), yticklabels=arms); ax.set_xlim(left=0)
         ax.grid(axis="y", visible=False)
-    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False); fig.suptitle(title, fontsize=10)
+    fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
+    fig.suptitle(title, fontsize=10)
     return fig,axes[0]

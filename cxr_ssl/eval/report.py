@@ -250,7 +250,7 @@ def read_differences(
         raise RecordError(f"{path} has no column {lost[0]}", "name a figure that has a table of differences")
     return t
 
-# %% ../../nbs/24_eval.report.ipynb #3afa01a3
+# %% ../../nbs/24_eval.report.ipynb #c45c50d7
 _MOST = 8 # sentences about single comparisons
 
 def _found(t):
@@ -259,16 +259,16 @@ def _found(t):
     shown = list(t.itertuples()) if one else told
     said = [_against(r, _name(r.metric, r.label)) for r in shown[:_MOST]]
     if len(shown) > _MOST: said.append(f"{len(shown)-_MOST} more are in the table.")
-    if other and told and not one: said.append("One comparison shows no detectable difference." if other == 1 else f"{other} comparisons show no detectable difference.")
+    if other and told and not one: said.append(f"{'One comparison shows' if other == 1 else f'{other} comparisons show'} no detectable difference.")
     if void and not one: said.append(f"{void} cannot be made; the table says why.")
     if one: return _title(shown[0]),said
     return f"{len(told)} of {len(t)} comparisons show a difference" if told else f"No detectable difference in {len(t)} comparisons",said
 
 def _difference_rows(t):
     "A table of differences."
-    rows = [("", [f"{escape(r.arm_a)} − {_arm(r.arm_b)}", escape(_name(r.metric, r.label)), _difference_cell(r), "" if np.isnan(r.p_holm) else f"{r.p_holm:.3f}"])
-            for r in t.itertuples()]
-    return _html_table(["","metric","difference","p, corrected"], rows, "numbers")
+    p = lambda r: "" if np.isnan(r.p_holm) else f"{r.p_holm:.3f}"
+    cells = lambda r: [f"{escape(r.arm_a)} − {_arm(r.arm_b)}", escape(_name(r.metric, r.label)), _difference_cell(r), p(r)]
+    return _html_table(["","metric","difference","p, corrected"], [("", cells(r)) for r in t.itertuples()], "numbers")
 
 # %% ../../nbs/24_eval.report.ipynb #229ee2a6
 _CSS = """
@@ -321,29 +321,35 @@ def _state(record):
     edited = record.edited()
     return f'<p><b>Changed after the run ended:</b> <code>{escape(", ".join(edited))}</code></p>' if edited else ""
 
-# %% ../../nbs/24_eval.report.ipynb #39b50179
+# %% ../../nbs/24_eval.report.ipynb #ebd776be
 def _of_run(record, focus, unknown):
     "Title, sentences and tables of a run."
     pred,metrics = record.predictions(),record.metrics()
     focus,models,baselines = _arms(pred, focus); arms,others = [*baselines, *models, focus],[*models, *baselines]
-    if focus not in set(metrics.arm): raise RecordError(f"{record.path}: {focus!r} has no metrics", "a study holds runs, not arms: name its tables with differences=")
+    if focus not in set(metrics.arm):
+        raise RecordError(f"{record.path}: {focus!r} has no metrics", "a study holds runs, not arms: name its tables with differences=")
     return *headline(pred, metrics, focus, not unknown),"".join((
         "<h2>Results</h2>", _results(metrics, arms), f'<p class="sub">{escape(_READ)}</p>',
         f"<h2>Differences</h2>{_differences(pred, focus, others)}" if others else "",
         "<h2>By class</h2>", _classes(metrics, pred, arms)))
 
+def _judged(record, figure):
+    "A study's table of differences. Raises `RecordError` for verdicts of an older version, which were not corrected."
+    t = read_differences(record.path, figure)
+    if "p_holm" in t: return t
+    raise RecordError(f"{record.path}: the verdicts of {figure} were not corrected for their number", "take them again with redo_differences")
+
 def _of_study(record, figures, unknown):
     "Title, sentences and tables of a study."
-    pred,metrics,tables = record.predictions(),record.metrics(),[read_differences(record.path, f) for f in figures]
-    for f,t in zip(figures, tables):
-        if "p_holm" not in t: raise RecordError(f"{record.path}: the verdicts of {f} were not corrected for their number", "take them again with redo_differences")
-    parts = {p:d for p,d in metrics.groupby("part", sort=False)}; arms = {p:sorted(d.arm.unique(), key=lambda a: a not in BASELINES) for p,d in parts.items()}
-    n = {p:(d.id.nunique(),d.patient.nunique()) for p,d in pred.groupby("part", sort=False) if p in parts}
-    of = lambda p: f"{n[p][0]} images of {'an unknown number of' if unknown else n[p][1]} patients" + (f" in {p}" if p != "test" else "")
-    each = lambda f: "".join((f"<h3>{escape(p)}</h3>" if len(parts) > 1 else "")+f(p) for p in parts)
+    pred,metrics,tables = record.predictions(),record.metrics(),[_judged(record, f) for f in figures]
+    arms = {p:sorted(d.arm.unique(), key=lambda a: a not in BASELINES) for p,d in metrics.groupby("part", sort=False)}
+    def tested(p):
+        d = pred[pred.part == p]; people = "an unknown number of" if unknown else d.patient.nunique()
+        return f"{d.id.nunique()} images of {people} patients" + f" in {p}"*(p != "test")
+    each = lambda f: "".join(f"<h3>{escape(p)}</h3>"*(len(arms) > 1) + f(p) for p in arms)
     found = [_found(t) for t in tables]
-    title = found[0][0] if found else f"{len(arms[next(iter(arms))])} arms side by side"
-    return title,[f"Tested on {' and '.join(map(of, n))}.", *[s for _,said in found for s in said]],"".join((
+    title = found[0][0] if found else f"{len(next(iter(arms.values())))} arms side by side"
+    return title,[f"Tested on {' and '.join(map(tested, arms))}.", *[s for _,said in found for s in said]],"".join((
         "<h2>Results</h2>", each(lambda p: _results(metrics, arms[p], p)), f'<p class="sub">{escape(_READ_MANY)}</p>',
         "<h2>Differences</h2>"*bool(tables), *map(_difference_rows, tables),
         "<h2>By class</h2>", each(lambda p: _fold("Every class and arm", _classes(metrics, pred, arms[p], p)))))
