@@ -167,7 +167,7 @@ def calibration_table(
     none = none.assign(scores="at temperature", value=np.nan, low=np.nan, high=np.nan, reason="no temperature: "+none.arm.map(lost))
     return pd.concat([*tables, none] if len(none) else tables, ignore_index=True)[["scores",*METRIC_COLUMNS]]
 
-# %% ../../nbs/25_eval.calibration.ipynb #80cb5743
+# %% ../../nbs/25_eval.calibration.ipynb #73154c88
 @style()
 def plot_calibration(
     table:pd.DataFrame, # as `calibration_table` gives it
@@ -185,7 +185,7 @@ def plot_calibration(
             d = rows[rows.scores == name]; at = d.arm.map(arms.index)+(.16 if name == "at temperature" else -.16)
             ax.plot(d.value, at, "o", ms=3, color=look["color"], alpha=.35)
             mean = d.groupby("arm", sort=False).value.mean(); ax.plot(mean, [arms.index(a) for a in mean.index], "o", ms=6, label=name, **look)
-        ax.set(xlabel=f"{label} {_pretty(metric)}".strip(), ylim=(len(arms)-.5,-.5), yticks=range(len(arms)), yticklabels=arms); ax.set_xlim(left=0)
+        ax.set(xlabel=f"{label} {_pretty(metric)}".strip(), ylim=(len(arms)-.5,-.5), yticks=range(len(arms)), yticklabels=arms); ax.margins(x=.08); ax.set_xlim(left=0)
         ax.grid(axis="y", visible=False)
     fig.legend(*axes[0][0].get_legend_handles_labels(), loc="outside lower center", ncols=2, fontsize=8, frameon=False)
     fig.suptitle(title, fontsize=10)
