@@ -121,14 +121,16 @@ def _cell(r):
     note = f"<small>{escape(r.reason)}</small>" if r.reason and np.isfinite(r.low) else ""
     return f"<b>{r.value:.3f}</b>{low}{_bar(r)}{note}"
 
-# %% ../../nbs/24_eval.report.ipynb #7dca91f2
+# %% ../../nbs/24_eval.report.ipynb #244ff903
 def _arm(a):
     "The name of an arm with its colour."
     return f'<span class="arm"><i style="background:{_ink(a)}"></i>{escape(a)}</span>'
 
 _HEADS = ["", *[f"{l} {h}".strip() for _,l,h in _SHOWN]]
 
-def _kind(a): return "base" if a in BASELINES else ""
+def _trivial(a): return a.split(" ")[0] in BASELINES # `thumbnail 0.1` learned from a tenth of the labels
+
+def _kind(a): return "base" if _trivial(a) else ""
 
 def _results(metrics, arms, part="test"):
     "Arms and headline metrics."
@@ -250,7 +252,7 @@ def read_differences(
         raise RecordError(f"{path} has no column {lost[0]}", "name a figure that has a table of differences")
     return t
 
-# %% ../../nbs/24_eval.report.ipynb #c45c50d7
+# %% ../../nbs/24_eval.report.ipynb #55856a10
 _MOST = 8 # sentences about single comparisons
 
 def _found(t):
@@ -263,6 +265,15 @@ def _found(t):
     if void and not one: said.append(f"{void} cannot be made; the table says why.")
     if one: return _title(shown[0]),said
     return f"{len(told)} of {len(t)} comparisons show a difference" if told else f"No detectable difference in {len(t)} comparisons",said
+
+def _floor(metrics, arms, part):
+    "A sentence about the best trivial baseline of a part."
+    value = {a:r.value for a in arms if (r := _row(metrics, a, _METRIC, _LABEL, part)) is not None and not np.isnan(r.value)}
+    models,floors = [a for a in value if not _trivial(a)],[a for a in value if _trivial(a)]
+    if not floors: return "No trivial baseline was recorded."
+    best = max(floors, key=value.get); above = sum(value[a] > value[best] for a in models)
+    where,sure = f" in {part}"*(part != "test"),_sure(_row(metrics, best, _METRIC, _LABEL, part))
+    return f"The best trivial baseline{where}, {best}, has a macro AUC of {sure}; {above} of {len(models)} arms have a higher one."
 
 def _difference_rows(t):
     "A table of differences."
@@ -321,7 +332,7 @@ def _state(record):
     edited = record.edited()
     return f'<p><b>Changed after the run ended:</b> <code>{escape(", ".join(edited))}</code></p>' if edited else ""
 
-# %% ../../nbs/24_eval.report.ipynb #ebd776be
+# %% ../../nbs/24_eval.report.ipynb #4704e9ac
 def _of_run(record, focus, unknown):
     "Title, sentences and tables of a run."
     pred,metrics = record.predictions(),record.metrics()
@@ -342,14 +353,15 @@ def _judged(record, figure):
 def _of_study(record, figures, unknown):
     "Title, sentences and tables of a study."
     pred,metrics,tables = record.predictions(),record.metrics(),[_judged(record, f) for f in figures]
-    arms = {p:sorted(d.arm.unique(), key=lambda a: a not in BASELINES) for p,d in metrics.groupby("part", sort=False)}
+    arms = {p:sorted(d.arm.unique(), key=lambda a: not _trivial(a)) for p,d in metrics.groupby("part", sort=False)}
     def tested(p):
         d = pred[pred.part == p]; people = "an unknown number of" if unknown else d.patient.nunique()
         return f"{d.id.nunique()} images of {people} patients" + f" in {p}"*(p != "test")
     each = lambda f: "".join(f"<h3>{escape(p)}</h3>"*(len(arms) > 1) + f(p) for p in arms)
     found = [_found(t) for t in tables]
     title = found[0][0] if found else f"{len(next(iter(arms.values())))} arms side by side"
-    return title,[f"Tested on {' and '.join(map(tested, arms))}.", *[s for _,said in found for s in said]],"".join((
+    floors = [_floor(metrics, arms[p], p) for p in arms]
+    return title,[f"Tested on {' and '.join(map(tested, arms))}.", *[s for _,said in found for s in said], *floors],"".join((
         "<h2>Results</h2>", each(lambda p: _results(metrics, arms[p], p)), f'<p class="sub">{escape(_READ_MANY)}</p>',
         "<h2>Differences</h2>"*bool(tables), *map(_difference_rows, tables),
         "<h2>By class</h2>", each(lambda p: _fold("Every class and arm", _classes(metrics, pred, arms[p], p)))))
