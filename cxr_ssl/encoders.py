@@ -324,7 +324,7 @@ def encoder(
                      std=info.get("std", .25), weights=str(weights), source=info.get("source", ""))
     return model
 
-# %% ../nbs/04_encoders.ipynb #30efd65e
+# %% ../nbs/04_encoders.ipynb #9736b88a
 def export_encoder(
     model:nn.Module, # made by `encoder`
     folder:str|Path, # where the two files are written; made if need be
@@ -339,6 +339,6 @@ def export_encoder(
     info = {**model.cxr, **extra, "method":method, "data_hash":data_hash, "num_features":model.num_features,
             "parameter_hash":parameter_hash(tensors)}
     with atomic_path(Path(folder)/"encoder.safetensors") as tmp:
-        tmp.write_bytes(safetensors.torch.save(tensors, dict(format="pt", cxr_ssl=json.dumps(info))))
+        tmp.write_bytes(safetensors.torch.save(tensors, dict(cxr_ssl=json.dumps(info))))
     write_json(Path(folder)/"encoder.json", info)
     return Path(folder)

@@ -3,6 +3,7 @@ import ast
 import copy
 import json
 import re
+import shlex
 from pathlib import Path
 
 import pytest
@@ -91,7 +92,22 @@ def test_page_of_results_is_listed_and_types_no_number_into_code(page):
         if c['cell_type'] == 'code': assert not re.search(r'\b0?\.\d{3}', text(c)), f'a number in code, not from a Record: {text(c)}'
 
 
-@pytest.mark.parametrize('folder', sorted(p.parent for p in (NBS / 'results').glob('*/params.json')), ids=lambda p: p.name)
+PUBLISHED = sorted(p.parent for p in (NBS / 'results').rglob('params.json'))
+
+
+@pytest.mark.parametrize('folder', PUBLISHED, ids=lambda p: p.name)
+def test_command_of_a_published_record_asks_for_its_parameters(folder):
+    "As the experiments are today; what the command leaves to the defaults has not moved since."
+    from cxr_ssl.record import Record
+    from cxr_ssl.run import _settings, check_parameters, experiment_parameters, find_experiment
+    record = Record.open(folder)
+    known = experiment_parameters(find_experiment(record.experiment))
+    default = {k: list(p.default) if isinstance(p.default, tuple) else p.default for k, p in known.items()}
+    asked = check_parameters(record.experiment, known, _settings(shlex.split(record.environment['command'])[2:]))
+    assert default | asked == default | record.params
+
+
+@pytest.mark.parametrize('folder', PUBLISHED, ids=lambda p: p.name)
 def test_published_record_is_as_the_run_left_it(folder):
     "Weights, embeddings and single drawn images may have been taken away; nothing else may be missing, changed or added."
     from cxr_ssl.record import Record

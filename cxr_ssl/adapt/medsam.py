@@ -84,7 +84,7 @@ def _timm_key(key):
     "timm's name for a tensor of SAM's image encoder."
     return key.removeprefix("image_encoder.").replace(".mlp.lin", ".mlp.fc")
 
-# %% ../../nbs/60_adapt.medsam.ipynb #01172383
+# %% ../../nbs/60_adapt.medsam.ipynb #56734587
 def convert_medsam(
     src:str|Path, # medsam_vit_b.pth, or another checkpoint with SAM's names
     dst:str|Path, # .safetensors file to write
@@ -105,7 +105,7 @@ def convert_medsam(
     own,net = {_timm_key(k):v for k,v in tensors.items() if k.startswith("image_encoder.")},medsam_network(**timm_args)
     load_strict(net, own, src)
     about = dict(name="medsam", timm_args=timm_args, source=Path(src).name, parameter_hash=parameter_hash(own))
-    with atomic_path(dst) as tmp: tmp.write_bytes(safetensors.torch.save(own, dict(format="pt", cxr_ssl=json.dumps(about))))
+    with atomic_path(dst) as tmp: tmp.write_bytes(safetensors.torch.save(own, dict(cxr_ssl=json.dumps(about))))
     return table
 
 # %% ../../nbs/60_adapt.medsam.ipynb #9883d45d

@@ -4,9 +4,10 @@
 
 # %% auto #0
 __all__ = ['find_runs', 'arms_of', 'gather', 'difference_table', 'per_run', 'by_seed', 'redo_differences', 'record_hashes',
-           'wide_table', 'export_table']
+           'commands_of', 'wide_table', 'export_table']
 
-# %% ../../nbs/26_eval.runs.ipynb #4e531539
+# %% ../../nbs/26_eval.runs.ipynb #cdfe40ff
+import shlex
 from collections.abc import Iterable
 from pathlib import Path
 import numpy as np, pandas as pd
@@ -164,6 +165,29 @@ def record_hashes(
 )->dict: # folder name -> one hash of all its result files as they are now
     "What stands in some runs, for the data beside a figure."
     return {Path(f).name:hash_json(_result_files(Path(f)))[:16] for f in folders}
+
+# %% ../../nbs/26_eval.runs.ipynb #34c327eb
+def _word(w):
+    "A word of a command as one would type it."
+    return f'"{w}"' if "'" in w and not set(w) & set('"$`\\!') else shlex.quote(w)
+
+def _folded(command, width):
+    "A command over as many lines as it takes, broken between words."
+    lines = [""]
+    for w in map(_word, shlex.split(command)):
+        if len(lines[-1]) + len(w) + 3 > width: lines.append("   ")
+        lines[-1] += f" {w}" if lines[-1] else w
+    return " \\\n".join(lines)
+
+# %% ../../nbs/26_eval.runs.ipynb #79c299d3
+def commands_of(
+    folders:Iterable, # of Records that `cxr_run` made
+    width:int=110 # characters in a line; a longer word stands alone
+)->str: # Markdown: a block of shell commands, to be copied
+    "The commands that made some Records. Raises `RecordError` for one that was made in a notebook or by other code."
+    found = {f:Record.open(f).environment.get("command") or "" for f in folders}
+    if other := [f for f,c in found.items() if not c.startswith("cxr_run ")]: raise RecordError(f"{other[0]} was not made by cxr_run", "name Records of runs")
+    return "\n".join(["```bash", *(_folded(c, width) for c in found.values()), "```"])
 
 # %% ../../nbs/26_eval.runs.ipynb #bc350346
 def _shown(r):
