@@ -36,32 +36,34 @@ def parameters(
     mine = lambda k: not k.startswith("_") and not k.isupper() and k not in ("In","Out") # constants that were imported; IPython's own variables
     return {k:list(v) if isinstance(v, tuple) else v for k,v in scope.items() if mine(k) and _is_plain(v)}
 
-# %% ../nbs/01_record.ipynb #1e130329
+# %% ../nbs/01_record.ipynb #abd53271
 FREE_PARAMETERS = ("time_budget","out") # may differ when a run goes on
 
 def run_differences(
     path:str|Path, # a run folder
     params:dict, # parameters asked for now
-    experiment:str="" # name of the experiment asked for; empty: any
+    experiment:str="", # name of the experiment asked for; empty: any
+    defaults:dict=None # of the experiment's parameters, for those that came after the run
 )->list[str]: # one line for each difference
     "What keeps the run in `path` from going on with `params`."
     run = read_json(Path(path)/"params.json")
-    old = dict(experiment=run["experiment"], **run["params"])
+    old = dict(experiment=run["experiment"], **(defaults or {}) | run["params"])
     new = dict(experiment=experiment or run["experiment"], **params)
     free = lambda k: k in FREE_PARAMETERS or (not Record(path).complete and (k == "root" or k.endswith("_root")))
     show = lambda d,k: repr(d[k]) if k in d else "not set"
     return [f"{k}: {show(old,k)} in the run, {show(new,k)} asked for" for k in dict.fromkeys([*old, *new])
             if (k not in old or k not in new or old[k] != new[k]) and not free(k)]
 
-# %% ../nbs/01_record.ipynb #a24b9d24
+# %% ../nbs/01_record.ipynb #672cc462
 def check_same_run(
     path:str|Path, # the run folder
     experiment:str, # name of the experiment asked for
-    params:dict # its parameters
+    params:dict, # its parameters
+    defaults:dict=None # of its parameters
 ):
     "Raise `RecordError` when `path` holds another run than the one asked for."
     if not (Path(path)/"params.json").exists(): return
-    diff = run_differences(path, params, experiment)
+    diff = run_differences(path, params, experiment, defaults)
     if not diff: return
     raise RecordError(f"{path} holds another run: " + "; ".join(diff), "choose another folder with out=, or delete this one")
 

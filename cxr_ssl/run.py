@@ -7,7 +7,7 @@ __all__ = ['experiment_folder', 'experiments', 'find_experiment', 'question', 'c
            'describe', 'check_parameters', 'read_settings', 'Plan', 'plan_run', 'RunFailed', 'RunStopped', 'execute',
            'run_experiment', 'main']
 
-# %% ../nbs/02_run.ipynb #ff502447
+# %% ../nbs/02_run.ipynb #856fbd07
 import argparse, ast, logging, math, numbers, os, re, shlex, shutil, signal, sys, tempfile, threading, time
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -22,7 +22,7 @@ from papermill.exceptions import PapermillExecutionError, strip_color
 from papermill.iorw import papermill_io
 from typing import TextIO
 from .core import (CxrError, DataError, ParameterError, disk_errors, package_dir, pick_device, read_json, reader_may_leave,
-                          repo_root, suggest, write_text)
+                          repo_root, suggest, write_json, write_text)
 from .record import Record, _lock, check_same_run
 
 # %% ../nbs/02_run.ipynb #b2c92bf1
@@ -266,7 +266,7 @@ def _state(out):
     if not (out/"params.json").exists(): return "new"
     return "complete" if Record.open(out).complete else "begun"
 
-# %% ../nbs/02_run.ipynb #5216bf86
+# %% ../nbs/02_run.ipynb #56a9ac42
 def plan_run(
     name:str, # experiment, or the path of a notebook
     given:dict, # name to value, as words or values
@@ -279,9 +279,10 @@ def plan_run(
     if "out" not in known: raise ParameterError(f"{path} has no parameter out", "add it to the parameters cell: out: str, the run folder")
     for f in files: typed |= check_parameters(short, known, read_settings(f, path.parent), str(f))
     typed |= check_parameters(short, known, given)
-    params = {k:typed.get(k, list(p.default) if isinstance(p.default, tuple) else p.default) for k,p in known.items()}
+    defaults = {k:list(p.default) if isinstance(p.default, tuple) else p.default for k,p in known.items()}
+    params = defaults | typed
     if not params["out"]: raise ParameterError("parameter out is empty", "name the run folder with out=")
-    check_same_run(params["out"], short, params)
+    check_same_run(params["out"], short, params, defaults)
     plan = Plan(short, path, typed, params, _state(Path(params["out"])))
     if plan.state != "complete": _check_place(params)
     return plan
@@ -439,14 +440,21 @@ def _papermill(plan, km, progress):
     execute_notebook(verbatim(plan.notebook), verbatim(plan.executed), plan.given, kernel_name="python3", language="python",
                      km=km, on_cell_start=progress.cell_start, progress_bar=False, start_timeout=180, iopub_timeout=120)
 
-# %% ../nbs/02_run.ipynb #4b595822
+# %% ../nbs/02_run.ipynb #cc046f24
+def _go_on(plan):
+    "Look that nobody is at work in the folder of a run that goes on, and write down the parameters that came after it was begun."
+    _lock(plan.out).close()
+    run = read_json(plan.out/"params.json")
+    if not plan.params.keys() <= run["params"].keys(): write_json(plan.out/"params.json", dict(run, params=plan.params | run["params"]))
+
+# %% ../nbs/02_run.ipynb #5a9b9f60
 def execute(
     plan:Plan, # from `plan_run`
     stream:TextIO=None # where to show progress, for example `sys.stderr`; nowhere if not given
 )->Path: # the run folder
     "Run a plan, unless it is complete. Raises `RunFailed`, the kernel has ended then; `RecordError` while another process is at work there."
     if plan.state == "complete": return plan.out
-    if plan.state == "begun": _lock(plan.out).close()
+    if plan.state == "begun": _go_on(plan)
     cells = [c for c in _read(plan.notebook).cells if c.cell_type == "code" and c.source.strip()]
     progress = _Progress(len(cells)+bool(plan.given), stream) # papermill adds a cell with what was given
     quiet = dict(PYDEVD_DISABLE_FILE_VALIDATION="1", PYTHONWARNINGS=os.environ.get("PYTHONWARNINGS", _NOISE))

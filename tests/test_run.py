@@ -332,6 +332,27 @@ def test_cut_off_and_gone_on(lab, sig, code):
 
 
 @pytest.mark.slow
+def test_what_an_older_version_began_goes_on(lab, capsys):
+    line = 'stages=4 wait=.5'
+    p = start(line, 'runs/tiny/checkpoints/1')
+    pid = kernel_pid()
+    p.kill()
+    p.communicate(timeout=60)
+    wait_for(lambda: not alive(pid), 10)
+    newer = nbformat.read('00_tiny.ipynb', 4)
+    newer.cells[1].source += '\nties: str = "none"            # came with the next version'
+    nbformat.write(newer, '00_tiny.ipynb')
+
+    code, _, err = main(capsys, line + ' ties=mean')
+    assert code == 2 and "ties: 'none' in the run, 'mean' asked for" in err
+    code, _, err = main(capsys, line)
+    assert code == 0 and 'going on' in err and len(losses()) == 4
+    assert json.loads(Path('runs/tiny/params.json').read_text())['params']['ties'] == 'none'
+    code, out, _ = main(capsys, line)
+    assert code == 0 and 'is complete' in out
+
+
+@pytest.mark.slow
 def test_a_second_command_in_the_same_folder_changes_nothing(lab):
     line = 'stages=2 wait=60'
     p = start(line, 'runs/tiny/checkpoints')
